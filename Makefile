@@ -1,0 +1,47 @@
+# `make demo` and `make test` set up everything they need; see README.md.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# Installed by pip before anything that needs torch, so that no other package chooses a build of it.
+TORCH ?= torch==2.13.0
+export LITELLM_LOCAL_MODEL_COST_MAP = True
+export HF_HUB_OFFLINE = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test check bench clean setup setup-vllm proto
+.DEFAULT_GOAL := help
+
+help:  ## say what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --editable ".[train,dev]"
+	touch $@
+
+setup: $(VENV)/.installed
+
+demo: setup  ## the whole loop on the example: spans in, a better policy out
+	$(BIN)/python -m examples.mealworm.demo
+
+test: setup  ## every test
+	$(BIN)/python -m pytest
+
+check: setup  ## lint, format, types, import rules, generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/contract
+
+bench: setup  ## ratios against peers, measured in the same run
+	$(BIN)/python -m benchmarks
+
+proto: setup  ## write the generated code again from episode.proto
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto proto/spanloop/v1/episode.proto
+
+clean:  ## remove environments, caches and demo output
+	rm -rf $(VENV) .venv-vllm .spanloop .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Scripts that print ratios against peers, measured side by side in one run."""

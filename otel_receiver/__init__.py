@@ -1,0 +1,1 @@
+"""OTLP in, episodes in DuckDB out."""

@@ -1,0 +1,1 @@
+"""One module per convention for writing agent telemetry; raw attribute names appear only here."""

@@ -1,0 +1,129 @@
+"""What a dialect is, and the records every dialect reads spans into.
+
+In: one `Span` with the log records that carry its ids. Out: one `Reading`. A dialect is a pure function of the two; it
+never sees a neighbouring span. Whatever needs neighbours (inherited conversation ids, tool results, retries, twins) is
+the business of `episodes/`, which in turn never sees a raw attribute name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from otel_receiver.spans import LogRecord, Span
+from spanloop.records import Feedback, Message, QualityFlag, ToolDefinition, ToolStatus, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanRef:
+    """Where a reading comes from: the span's place in its trace."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    started_at: int | None
+    """Nanoseconds since the epoch; `None` when the sender left it out."""
+    ended_at: int | None
+    failed: bool = False
+    error: str | None = None
+    """Exception type and message, or the status message, when the span failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Who the span belongs to, as far as this one span says."""
+
+    dialect: str | None = None
+    """Name of the dialect that read the span; `None` for a span of no known dialect."""
+    dialect_version: str | None = None
+    """Instrumentation scope and version, such as `openinference.instrumentation.openai 0.1.66`."""
+    service_name: str | None = None
+    agent_name: str | None = None
+    conversation_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """One inference as a span reports it."""
+
+    messages: tuple[Message, ...] = ()
+    """The prompt, system message first."""
+    tools: tuple[ToolDefinition, ...] | None = None
+    """`None`: this span does not say which tools were offered."""
+    output: Message | None = None
+    finish_reason: str | None = None
+    """Normalised to stop, length, tool_calls, content_filter where it is one of these."""
+    model: str | None = None
+    response_model: str | None = None
+    response_id: str | None = None
+    usage: Usage = Usage()
+    streamed: bool | None = None
+    auxiliary: bool = False
+    """Certainly not the agent's policy, by the span's own words (embedding, guardrail, evaluator)."""
+    flags: frozenset[QualityFlag] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolExecution:
+    """One execution of a tool as a span reports it."""
+
+    name: str
+    call_id: str | None = None
+    arguments: str | None = None
+    """JSON text, or the raw text when the sender wrote no JSON."""
+    result: str | None = None
+    status: ToolStatus = ToolStatus.UNKNOWN
+    definition: ToolDefinition | None = None
+    """The tool's definition, when the tool span carries it."""
+    flags: frozenset[QualityFlag] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRun:
+    """A span around model calls: an agent, a workflow, a chain."""
+
+    is_agent: bool
+    """An agent in its own right, rather than a workflow or a chain step."""
+    history: tuple[Message, ...] = ()
+    """The whole message list, where the span carries one: it repairs poorer model-call spans."""
+    tools: tuple[ToolDefinition, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """Bytes of a media part, stored once under their hash."""
+
+    sha256: str
+    mime_type: str | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """All that one span and its log records say, in the words of the contract."""
+
+    span: SpanRef
+    context: Context = Context()
+    model_calls: tuple[ModelCall, ...] = ()
+    """Usually none or one; senders that report calls as log records of an agent span have several."""
+    tool_executions: tuple[ToolExecution, ...] = ()
+    agent: AgentRun | None = None
+    feedback: tuple[Feedback, ...] = ()
+    blobs: tuple[Blob, ...] = ()
+    end_of_trace: bool = False
+    """An explicit marker that its trace is complete."""
+
+
+class Dialect(Protocol):
+    """One convention for writing agent telemetry."""
+
+    name: str
+    """Stable identifier, as it appears in the `dialect` columns."""
+
+    def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
+        """Whether the span is written in this dialect; cheap, looks at keys only."""
+
+    def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
+        """All the span says. Never raises on odd content: flags it and keeps the rest."""

@@ -1,0 +1,1 @@
+"""From readings of spans to episodes: buffering, assembly, conversations, quality flags."""

@@ -1,0 +1,1 @@
+"""The GRPO engine: needs nothing but torch, transformers and peft."""

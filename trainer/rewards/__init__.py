@@ -1,0 +1,1 @@
+"""Reward models: criteria, gates and the specification that joins them."""

@@ -1,0 +1,1 @@
+"""Samplers: fresh answers of the current policy at recorded states."""
