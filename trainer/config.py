@@ -33,10 +33,9 @@ class LoraConfig(Section):
 
     r: int = Field(default=16, ge=1)
     """Rank of the adapters (the name peft has for it)."""
-    lora_alpha: float = Field(default=32, gt=0)
-    """Scale of the adapters: the update is multiplied by `lora_alpha / r`."""
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of adapter inputs zeroed in training; 0 keeps sampling and training log-probabilities equal."""
+    lora_alpha: int = Field(default=32, ge=1)
+    """Scale of the adapters: the update is multiplied by `lora_alpha / r`. There is no dropout: with it the learner
+    would not compute the log-probabilities the sampler saw."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Modules that get adapters: `all-linear` or a list of module names."""
 
@@ -286,16 +285,20 @@ def _validate(tables: TomlTable, origin: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
-        problems = "; ".join(_explain(detail) for detail in error.errors())
-        raise ConfigError(f"{origin}: {problems}") from None
+        raise ConfigError(f"{origin}: {explain(error, option_names())}") from None
 
 
-def _explain(detail: ErrorDetails) -> str:
+def explain(error: ValidationError, valid: tuple[str, ...]) -> str:
+    """What pydantic found, one clause per key; an unknown key comes with the nearest of the `valid` ones."""
+    return "; ".join(_explain(detail, valid) for detail in error.errors())
+
+
+def _explain(detail: ErrorDetails, valid: tuple[str, ...]) -> str:
     dotted = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
-        return f"{dotted or 'the whole file'}: {detail['msg']} (got {detail['input']!r})" if dotted else detail["msg"]
-    near = nearest(dotted, option_names())
-    return f"unknown key {dotted}" + (f"; did you mean {near}?" if near else "; `trainer train --help` lists the keys")
+        return f"{dotted}: {detail['msg']} (got {detail['input']!r})" if dotted else detail["msg"]
+    near = nearest(".".join(part for part in detail["loc"] if isinstance(part, str)), valid)
+    return f"unknown key {dotted}" + (f"; did you mean {near}?" if near else f"; valid are {', '.join(valid)}")
 
 
 def nearest(name: str, valid: tuple[str, ...]) -> str | None:

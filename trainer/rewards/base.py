@@ -5,7 +5,7 @@ Correctness before progress: a failed gate caps the reward whatever the other cr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class CriterionScore:
     value: float | None
     """In [0, 1]; `None`: could not be scored, never read as 0."""
     reason: str | None = None
+    broken: bool = False
+    """The check itself failed (it raised, or returned nonsense), as opposed to not applying to this answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +53,13 @@ class Criterion(Protocol):
 
     def score(self, answer: Answer) -> CriterionScore:
         """The aspect's score; raises nothing on a bad answer, since bad answers are what it is for."""
+
+
+class RewardModel(Protocol):
+    """Scores the answers to one state: a specification of checks, or a judge that compares them."""
+
+    spec_hash: str
+    """Equal hashes score equally: it covers everything the scores depend on."""
+
+    def score_group(self, answers: Sequence[Answer]) -> tuple[Reward, ...]:
+        """One reward per answer, in their order; an answer that cannot be scored has the value `None`."""
