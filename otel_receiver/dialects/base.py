@@ -13,6 +13,10 @@ from typing import Protocol
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import Feedback, Message, QualityFlag, ToolDefinition, ToolStatus, Usage
 
+SYNTHETIC_ID_PREFIX = "call_synthetic_"
+"""Starts every tool-call id that the receiver made: `<prefix><position of the message>_<call>`. A tool result whose
+call is not known has the empty `call_id`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanRef:
@@ -28,6 +32,8 @@ class SpanRef:
     failed: bool = False
     error: str | None = None
     """Exception type and message, or the status message, when the span failed."""
+    succeeded: bool = False
+    """The sender set the status OK; most leave it unset, which says neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,9 @@ class ModelCall:
     streamed: bool | None = None
     auxiliary: bool = False
     """Certainly not the agent's policy, by the span's own words (embedding, guardrail, evaluator)."""
+    lossy_history: bool = False
+    """The sender reports earlier messages with less than the model was shown (text beside tool calls lost), so assembly
+    restores them from the calls that made them. `False`: the prompt is what was sent."""
     flags: frozenset[QualityFlag] = frozenset()
 
 
@@ -89,6 +98,8 @@ class AgentRun:
     history: tuple[Message, ...] = ()
     """The whole message list, where the span carries one: it repairs poorer model-call spans."""
     tools: tuple[ToolDefinition, ...] | None = None
+    auxiliary: bool = False
+    """Model calls below this span are certainly not the agent's policy (evaluator, guardrail)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
