@@ -87,8 +87,10 @@ class RolloutsConfig(Section):
 
     sampler: Literal["in_process"] = "in_process"
     """`in_process`: the very module that is trained answers, batched, with a KV cache."""
-    batch_tokens_max: int = Field(default=32_768, ge=1)
-    """Tokens (prompt and answer) sampled at a time; lower it when memory runs out."""
+    rows_max: int = Field(default=512, ge=1)
+    """Answers sampled at a time."""
+    kv_bytes_max: int = Field(default=2**30, ge=1)
+    """Bytes of keys and values held at a time; raise it to a good part of a GPU's free memory."""
 
 
 class RewardConfig(Section):
