@@ -1,0 +1,53 @@
+"""Choose among several carriers of the same content: the first sound one, else the richest.
+
+One span may carry its messages as indexed attributes, as JSON, as events and in its raw request, each whole or cut in
+its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from otel_receiver.dialects.notes import Notes
+from spanloop.records import Message, TextPart, ToolResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """A prompt (its messages) or an answer (one message) as one carrier has it."""
+
+    messages: tuple[Message, ...]
+    notes: Notes
+    """What the carrier's reader noted; not changed once it is here."""
+    finish_reason: str | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there are messages and nothing speaks against them."""
+        return bool(self.messages) and not self.notes.flags
+
+
+Carrier = Callable[[], Carried | None]
+"""Reads one carrier when it is asked to; `None` when the span has no such carrier."""
+
+
+def best(carriers: Iterable[Carrier], *, exhaustive: bool = False) -> Carried | None:
+    """The richest of the carriers up to the first sound one, or of all when `exhaustive`; the earlier among equals."""
+    found: list[Carried] = []
+    for read in carriers:
+        carried = read()
+        if carried is None:
+            continue
+        found.append(carried)
+        if carried.is_sound and not exhaustive:
+            break
+    return max(found, key=_richness, default=None)
+
+
+def _richness(carried: Carried) -> tuple[int, bool, int]:
+    """Parts first: a carrier that lost its tool calls is poorer, however clean it looks."""
+    parts = [part for message in carried.messages for part in message.parts]
+    characters = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+    characters += sum(len(part.content) for part in parts if isinstance(part, ToolResult))
+    return len(parts), carried.is_sound, characters

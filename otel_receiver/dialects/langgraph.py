@@ -1,0 +1,22 @@
+"""The agent's name in LangGraph's metadata, which OpenInference and LangSmith both copy onto spans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from otel_receiver.dialects.values import first_word
+
+_PLAIN_NODES = frozenset({"model", "agent", "call_model", "llm", "tools"})
+"""Nodes of the prebuilt agents: they name a step, not an agent."""
+
+
+def langgraph_agent(metadata: Mapping[str, object]) -> str | None:
+    """The agent's own name, else the enclosing graph's node, else the node, unless it only names a step."""
+    named = first_word(metadata, "lc_agent_name")
+    if named is not None:
+        return named
+    path = (first_word(metadata, "langgraph_checkpoint_ns", "checkpoint_ns") or "").split("|")
+    if len(path) > 1:
+        return path[-2].partition(":")[0] or None
+    node = first_word(metadata, "langgraph_node")
+    return None if node in _PLAIN_NODES else node

@@ -1,0 +1,100 @@
+"""Put a model call together from the prompt, answer, tools and fields that its carriers gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otel_receiver.dialects.base import Blob, ModelCall
+from otel_receiver.dialects.candidates import Carried
+from otel_receiver.dialects.fields import (
+    Source,
+    finish_reason_of,
+    request_model_of,
+    response_id_of,
+    response_model_of,
+    streamed_of,
+    usage_of,
+)
+from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.raw import RawResponse
+from otel_receiver.dialects.tool_ids import complete_ids
+from otel_receiver.spans import Span
+from spanloop.records import Message, QualityFlag, ToolDefinition, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEvidence:
+    """All that was found out about one call, before it is put together."""
+
+    span: Span
+    source: Source
+    """The attributes that hold the call's single-valued fields."""
+    prompt: Carried | None
+    answer: Carried | None
+    tools: tuple[ToolDefinition, ...] | None
+    notes: Notes
+    """Notes of the tools' reader and of the dialect itself."""
+    raw: RawResponse | None = None
+    """The raw response, where the span carries one: it fills the fields that the attributes leave open."""
+    model: str | None = None
+    """The model asked for, when no attribute says it."""
+    response_model: str | None = None
+    streamed: bool | None = None
+    auxiliary: bool = False
+
+
+def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
+    """The call, with the flags of the carriers it was read from, and its blobs."""
+    notes = Notes()
+    notes.add(evidence.notes)
+    messages: tuple[Message, ...] = ()
+    if evidence.prompt is not None:
+        notes.add(evidence.prompt.notes)
+        messages = evidence.prompt.messages
+    if not messages:
+        notes.flag(QualityFlag.CONTENT_MISSING)
+    if evidence.span.dropped_attributes_count:
+        notes.flag(QualityFlag.PROMPT_TRUNCATED)
+    output = _output(evidence.answer, len(messages), notes)
+    call = ModelCall(
+        messages=messages,
+        tools=evidence.tools,
+        output=output,
+        finish_reason=_finish_reason(evidence),
+        model=request_model_of(evidence.source) or evidence.model,
+        response_model=response_model_of(evidence.source) or _raw(evidence).model or evidence.response_model,
+        response_id=response_id_of(evidence.source) or _raw(evidence).response_id,
+        usage=_usage(usage_of(evidence.source), _raw(evidence).usage),
+        streamed=evidence.streamed if evidence.streamed is not None else streamed_of(evidence.source),
+        auxiliary=evidence.auxiliary,
+        flags=notes.flags,
+    )
+    return call, notes.blobs
+
+
+def _output(answer: Carried | None, position: int, notes: Notes) -> Message | None:
+    """The answer with an id on each of its calls."""
+    if answer is None:
+        return None
+    notes.add(answer.notes)
+    return next(iter(complete_ids(answer.messages[:1], notes, start=position)), None)
+
+
+def _raw(evidence: CallEvidence) -> RawResponse:
+    return evidence.raw or RawResponse(message=None)
+
+
+def _finish_reason(evidence: CallEvidence) -> str | None:
+    carried = evidence.answer.finish_reason if evidence.answer is not None else None
+    return finish_reason_of(evidence.source) or carried or _raw(evidence).finish_reason
+
+
+def _usage(told: Usage, raw: Usage) -> Usage:
+    """The attributes' counts, completed from the raw response."""
+    return Usage(
+        input_tokens=raw.input_tokens if told.input_tokens is None else told.input_tokens,
+        output_tokens=raw.output_tokens if told.output_tokens is None else told.output_tokens,
+        cache_read_tokens=raw.cache_read_tokens if told.cache_read_tokens is None else told.cache_read_tokens,
+        cache_write_tokens=raw.cache_write_tokens if told.cache_write_tokens is None else told.cache_write_tokens,
+        reasoning_tokens=raw.reasoning_tokens if told.reasoning_tokens is None else told.reasoning_tokens,
+    )

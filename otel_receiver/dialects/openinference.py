@@ -1,0 +1,201 @@
+"""OpenInference (Arize, Phoenix): messages spelled out in attribute keys, raw request and response beside them.
+
+Source: the OpenInference specification, `spec/semantic_conventions.md`. Flavours seen: openai, agno, openai-agents,
+langchain, anthropic, crewai, smolagents, dspy, llama-index, haystack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading
+from otel_receiver.dialects.candidates import Carried, best
+from otel_receiver.dialects.fields import Source, context_of, request_model_of
+from otel_receiver.dialects.genai_parts import TOOLS, answer_carriers, prompt_carriers, sources
+from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
+from otel_receiver.dialects.indexed_messages import indexed_answer, indexed_prompt
+from otel_receiver.dialects.json_text import looks_like_json, read_json, read_structured
+from otel_receiver.dialects.langgraph import langgraph_agent
+from otel_receiver.dialects.messages import read_messages
+from otel_receiver.dialects.model_call import CallEvidence, build_call
+from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.raw_values import RawValues
+from otel_receiver.dialects.span_ref import span_ref
+from otel_receiver.dialects.tool_ids import complete_ids
+from otel_receiver.dialects.tool_spans import read_tool_execution
+from otel_receiver.dialects.tools import read_tools
+from otel_receiver.dialects.values import as_bool, as_items, as_mapping, as_text, as_word, first_word
+from otel_receiver.spans import LogRecord, Span
+from spanloop.records import Message, QualityFlag, ToolDefinition
+
+KIND = "openinference.span.kind"
+INPUT_LIST = "llm.input_messages"
+OUTPUT_LIST = "llm.output_messages"
+TOOL_LIST = "llm.tools"
+PARAMETERS = "llm.invocation_parameters"
+MODEL = "llm.model_name"
+
+_AUXILIARY_KINDS = frozenset({"GUARDRAIL", "EVALUATOR"})
+_RUN_KINDS = frozenset({"AGENT", "CHAIN"})
+_STREAM_EVENT = "First Token Stream Event"
+_NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
+"""LLM-kind spans of llama-index that prepare a call and make none."""
+
+
+class OpenInference:
+    """Spans that say their kind in `openinference.span.kind`."""
+
+    name = "openinference"
+
+    def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
+        """Whether the span says its OpenInference kind."""
+        del logs
+        return KIND in span.attributes
+
+    def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
+        """The call, tool execution or run, by the span's kind."""
+        kind = (as_word(span.attributes.get(KIND)) or "").upper()
+        reference, context = span_ref(span), _context(span)
+        if kind == "TOOL":
+            return Reading(span=reference, context=context, tool_executions=(read_tool_execution(span),))
+        if kind in _RUN_KINDS:
+            return Reading(span=reference, context=context, agent=_read_run(span, is_agent=kind == "AGENT"))
+        is_call = kind == "LLM" and not span.name.endswith(_NO_CALL_SUFFIXES)
+        if is_call or (kind in _AUXILIARY_KINDS and MODEL in span.attributes):
+            call, blobs = read_indexed_call(span, logs, auxiliary=not is_call)
+            return Reading(span=reference, context=context, model_calls=(call,), blobs=blobs)
+        return Reading(span=reference, context=context)
+
+
+def _context(span: Span) -> Context:
+    """The span's context; LangGraph tells the agent in the metadata only."""
+    metadata = as_text(span.attributes.get("metadata"))
+    agent = None
+    if metadata is not None and "langgraph" in metadata:
+        agent = langgraph_agent(as_mapping(read_json(metadata).value) or {})
+    return context_of(span, OpenInference.name, agent_name=first_word(span.attributes, "agent.name") or agent)
+
+
+def read_indexed_call(
+    span: Span, logs: tuple[LogRecord, ...], *, auxiliary: bool = False
+) -> tuple[ModelCall, tuple[Blob, ...]]:
+    """The call of an LLM span: from indexed messages, from parts written beside them, else from the raw values."""
+    attributes = span.attributes
+    lists = read_all_indexed(attributes, (INPUT_LIST, OUTPUT_LIST, TOOL_LIST))
+    places = sources(span, logs)
+    raw = RawValues(attributes.get("input.value"), attributes.get("output.value"))
+    notes = Notes()
+    prompt = _prompt(lists[INPUT_LIST], places, raw, is_lossy=bool(span.dropped_attributes_count))
+    answer = _answer(lists[OUTPUT_LIST], places, raw)
+    if prompt is not None and raw.is_request_cut and _reaches(prompt.messages, raw.request_length):
+        notes.flag(QualityFlag.PROMPT_TRUNCATED)
+    parameters = _Parameters(attributes.get(PARAMETERS))
+    asked = request_model_of(attributes) or parameters.model or raw.model
+    answered = as_word(attributes.get(MODEL))
+    return build_call(
+        CallEvidence(
+            span=span,
+            source=attributes,
+            prompt=prompt,
+            answer=answer,
+            tools=_tools(lists[TOOL_LIST], places, parameters, raw, notes),
+            notes=notes,
+            raw=raw.about,
+            model=asked or answered,
+            response_model=answered if asked is not None and answered != asked else None,
+            streamed=_streamed(span, parameters),
+            auxiliary=auxiliary,
+        )
+    )
+
+
+def _prompt(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, is_lossy: bool) -> Carried | None:
+    """The prompt; the raw request is asked where the others are absent, flagged or may have lost attributes."""
+    direct = [lambda: indexed_prompt(listed, flattened=True), *prompt_carriers(places)]
+    found = best(direct, exhaustive=True)
+    if found is not None and found.is_sound and not is_lossy and not raw.request_mentions('"is_error"'):
+        return found
+    return best((lambda: found, raw.prompt), exhaustive=True)
+
+
+def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues) -> Carried | None:
+    """The answer; several indexed outputs are one turn's items, unless the raw response holds several choices."""
+    is_one_turn = len(listed.entries) > 1 and raw.num_choices < 2
+    direct = [lambda: indexed_answer(listed, flattened=True, is_one_turn=is_one_turn), *answer_carriers(places)]
+    found = best(direct, exhaustive=True)
+    return found if found is not None and found.is_sound else best((lambda: found, raw.answer), exhaustive=True)
+
+
+def _reaches(messages: tuple[Message, ...], length: int) -> bool:
+    """Whether a text is as long as the value that a limit cut: then the limit cut this one too."""
+    return any(len(message.text) >= length for message in messages) or any(
+        len(call.arguments) >= length for message in messages for call in message.tool_calls
+    )
+
+
+class _Parameters:
+    """The request's parameters, parsed only when they mention what is asked for."""
+
+    def __init__(self, value: object) -> None:
+        self._text = as_text(value) or ""
+
+    def _held(self, word: str) -> Mapping[str, object]:
+        return (as_mapping(read_json(self._text).value) or {}) if f'"{word}"' in self._text else {}
+
+    @property
+    def model(self) -> str | None:
+        return first_word(self._held("model"), "model", "model_name") if '"model' in self._text else None
+
+    @property
+    def tools(self) -> object:
+        return self._held("tools").get("tools")
+
+    @property
+    def streamed(self) -> bool | None:
+        return as_bool(self._held("stream").get("stream"))
+
+
+def _streamed(span: Span, parameters: _Parameters) -> bool | None:
+    if span.name.endswith("_stream") or any(event.name == _STREAM_EVENT for event in span.events):
+        return True
+    return parameters.streamed
+
+
+def _tools(
+    listed: IndexedList, places: tuple[Source, ...], parameters: _Parameters, raw: RawValues, notes: Notes
+) -> tuple[ToolDefinition, ...] | None:
+    """The tools offered: indexed, as gen_ai definitions, in the parameters, else in the raw request."""
+    if listed.entries:
+        if listed.has_gaps:
+            notes.flag(QualityFlag.PROMPT_TRUNCATED)
+        return read_tools([_indexed_tool(entry, notes) for entry in listed.entries], notes)
+    for value in (*(place.get(TOOLS) for place in places), parameters.tools):
+        tools = read_tools(value, notes) if value is not None else None
+        if tools is not None:
+            return tools
+    return raw.tools(notes)
+
+
+def _indexed_tool(entry: Mapping[str, object], notes: Notes) -> object:
+    """One tool: its JSON Schema wrapper, or its fields."""
+    held = {key.removeprefix("tool."): value for key, value in entry.items()}
+    if "json_schema" not in held:
+        return held
+    reading = read_structured(held["json_schema"])
+    if reading.problem is not None:
+        notes.flag(QualityFlag.PROMPT_TRUNCATED)
+        return {"name": held.get("name") or "?"}
+    schema = as_mapping(reading.value)
+    return {**held, **schema} if schema is not None else held
+
+
+def _read_run(span: Span, *, is_agent: bool) -> AgentRun:
+    """A run; its history is read from whole message lists in its output, on agents and on roots."""
+    if not is_agent and span.parent_span_id:
+        return AgentRun(is_agent=False)
+    text = as_text(span.attributes.get("output.value"))
+    if text is None or '"messages"' not in text or not looks_like_json(text):
+        return AgentRun(is_agent=is_agent)
+    held = as_items((as_mapping(read_json(text).value) or {}).get("messages"))
+    notes = Notes()
+    return AgentRun(is_agent=is_agent, history=complete_ids(read_messages(held, notes), notes))

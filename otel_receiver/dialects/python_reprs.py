@@ -1,0 +1,168 @@
+"""Read messages that instrumentations wrote as Python reprs: Agno up to OpenInference 0.1.x, Haystack, smolagents.
+
+Agno writes a message as `role='user' content='…' tool_calls=[…]` and an answer as `ModelResponse(…)`, streamed as one
+repr per chunk; Haystack writes `ChatMessage(_role=…, _content=[TextContent(text='…')])`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from otel_receiver.dialects.messages import join_adjacent, read_message
+from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.pyrepr import read_repr
+from otel_receiver.dialects.raw import RawResponse
+from otel_receiver.dialects.values import as_int, as_items, as_mapping, as_text, first_present, first_word
+from spanloop.records import Message, QualityFlag, Usage
+
+Source = Mapping[str, object]
+
+_REPR = re.compile(r"\s*\[?\s*(?:[A-Za-z_][\w.]*\(|role=|_role=)")
+_USAGE_KEYS = ("response_usage", "metrics")
+
+
+def is_repr(value: object) -> bool:
+    """Whether a text is the repr of an object or of its fields."""
+    text = as_text(value)
+    return text is not None and _REPR.match(text) is not None
+
+
+def has_reprs(value: object) -> bool:
+    """Whether a raw request or response is a repr, or holds its messages as reprs."""
+    if is_repr(value):
+        return True
+    source = as_mapping(value)
+    items = as_items(value if source is None else first_present(source, "messages", "replies"))
+    return bool(items) and is_repr((items or (None,))[0])
+
+
+def repr_prompt(value: object, notes: Notes) -> tuple[Message, ...]:
+    """The messages of a request that holds them as reprs."""
+    source = as_mapping(value)
+    body = value if source is None else first_present(source, "messages", "replies")
+    items = as_items(body)
+    items = (body,) if items is None else items
+    read = [message for item in items for held in _objects(item, notes) for message in _message(held, notes)]
+    return join_adjacent(read)
+
+
+def repr_answer(value: object, notes: Notes) -> RawResponse:
+    """The answer in a repr, or in the reprs of a stream's chunks put together."""
+    source = as_mapping(value)
+    body = value if source is None else first_present(source, "replies", "messages")
+    items = as_items(body)
+    items = (body,) if items is None else items
+    chunks = [held for item in items for held in _objects(item, notes)]
+    if not chunks:
+        return RawResponse(message=None)
+    whole = chunks[0] if len(chunks) == 1 else _put_together(chunks)
+    said = _message({"role": "assistant", **_known(whole)}, notes)
+    return RawResponse(message=said[0] if said else None, usage=_usage(chunks))
+
+
+def _objects(item: object, notes: Notes) -> tuple[Source, ...]:
+    """The objects in one repr (a list of them, or one), or a structure as it is."""
+    text = as_text(item)
+    if text is not None:
+        reading = read_repr(text)
+        if not reading.is_whole:
+            notes.flag(QualityFlag.MESSAGE_UNPARSED)
+        item = reading.value
+    items = as_items(item)
+    return tuple(held for one in (items if items is not None else (item,)) if (held := as_mapping(one)) is not None)
+
+
+def _message(held: Source, notes: Notes) -> tuple[Message, ...]:
+    """The messages of one object."""
+    if "_content" in held or "_role" in held:
+        return read_message(_haystack(held), notes)
+    return read_message(_without_nothing(held), notes)
+
+
+def _without_nothing(held: Source) -> dict[str, object]:
+    """The fields that hold something; an assistant's `content=None` beside calls is no missing content."""
+    kept = {key: value for key, value in held.items() if value is not None and key != "name"}
+    return {**kept, "content": held["content"]} if "content" in held else kept
+
+
+def _known(whole: Source) -> dict[str, object]:
+    """An answer's fields that count: agno leaves the role of a streamed answer out."""
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def _haystack(held: Source) -> dict[str, object]:
+    """Haystack's message in the chat form."""
+    parts = as_items(held.get("_content")) or ()
+    content: list[object] = []
+    for item in parts:
+        part = as_mapping(item) or {}
+        if part.get("__class__") == "ToolCall":
+            call = {"type": "tool_call", "id": part.get("id"), "name": part.get("tool_name")}
+            content.append({**call, "arguments": part.get("arguments")})
+        elif part.get("__class__") == "ToolCallResult":
+            origin = as_mapping(part.get("origin")) or {}
+            result = {"type": "tool_result", "tool_call_id": origin.get("id"), "name": origin.get("tool_name")}
+            content.append({**result, "content": part.get("result"), "is_error": part.get("error")})
+        else:
+            content.append({"type": "text", "text": first_present(part, "text", "reasoning_text")})
+    return {"role": held.get("_role"), "content": content}
+
+
+def _put_together(chunks: Iterable[Source]) -> dict[str, object]:
+    """One answer out of a stream's chunks: text and arguments are joined, calls told apart by their index."""
+    text: list[str] = []
+    reasoning: list[str] = []
+    calls: dict[int, dict[str, str]] = {}
+    for chunk in chunks:
+        text.append(as_text(chunk.get("content")) or "")
+        reasoning.append(as_text(chunk.get("reasoning_content")) or "")
+        for position, item in enumerate(as_items(chunk.get("tool_calls")) or ()):
+            _add_call(calls, as_mapping(item) or {}, position)
+    whole: dict[str, object] = {"role": "assistant", "content": "".join(text)}
+    if any(reasoning):
+        whole["reasoning_content"] = "".join(reasoning)
+    if calls:
+        whole["tool_calls"] = [calls[index] for index in sorted(calls)]
+    return whole
+
+
+def _add_call(calls: dict[int, dict[str, str]], piece: Source, position: int) -> None:
+    """Add one piece of a streamed call: the id and name come once, the arguments in pieces."""
+    index = as_int(piece.get("index"))
+    call = calls.setdefault(position if index is None else index, {"arguments": ""})
+    function = as_mapping(piece.get("function")) or piece
+    call["arguments"] += as_text(function.get("arguments")) or ""
+    for key, word in (("id", first_word(piece, "id")), ("name", first_word(function, "name"))):
+        if word is not None:
+            call[key] = word
+
+
+def _usage(chunks: Iterable[Source]) -> Usage:
+    """The counts of the last chunk that has any."""
+    told = [held for chunk in chunks for key in _USAGE_KEYS if (held := as_mapping(chunk.get(key))) is not None]
+    usage = next((held for held in reversed(told) if as_int(held.get("input_tokens"))), {})
+    return Usage(
+        input_tokens=as_int(usage.get("input_tokens")),
+        output_tokens=as_int(usage.get("output_tokens")),
+        cache_read_tokens=as_int(usage.get("cache_read_tokens")),
+        cache_write_tokens=as_int(usage.get("cache_write_tokens")),
+        reasoning_tokens=as_int(usage.get("reasoning_tokens")),
+    )
+
+
+def smolagents_message(message: Source) -> Source:
+    """smolagents' `tool-call` and `tool-response` messages, whose content is text, in the chat form."""
+    role = first_word(message, "role")
+    if role not in ("tool-call", "tool-response"):
+        return message
+    texts = [message.get("content")]
+    texts += [(as_mapping(part) or {}).get("text") for part in as_items(message.get("contents")) or ()]
+    text = "\n".join(text for value in texts if (text := as_text(value)))
+    head, found, body = text.partition("Calling tools:" if role == "tool-call" else "Observation:")
+    if role == "tool-response":
+        return {"role": "tool", "content": (body if found else text).strip("\n")}
+    calls = as_items(read_repr(body).value) if found else None
+    if calls is None:
+        return {"role": "assistant", "content": text}
+    return {"role": "assistant", "content": head.strip() or None, "tool_calls": calls}

@@ -1,0 +1,41 @@
+"""Which dialect reads a span: one table, in the order of identification.
+
+The order merges what trace back ends of the field do, with corrections: a dialect that says its own kind comes before
+one that only shares OTel's keys, because half of the field writes `gen_ai.operation.name` beside its own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from otel_receiver.dialects.base import Dialect, Reading
+from otel_receiver.dialects.feedback import read_log_feedback, read_span_feedback
+from otel_receiver.dialects.genai import GenAI
+from otel_receiver.dialects.openinference import OpenInference
+from otel_receiver.dialects.span_ref import span_ref
+from otel_receiver.spans import LogRecord, Span
+from spanloop.records import Feedback
+
+DIALECTS: tuple[Dialect, ...] = (
+    OpenInference(),
+    GenAI(),
+)
+"""In the order of identification; the first that claims a span reads it."""
+
+
+def read_span(span: Span, logs: Sequence[LogRecord] = ()) -> Reading:
+    """All the span and the log records with its ids say; of an unknown span only where it stands. Never raises."""
+    records = tuple(logs)
+    dialect = next((dialect for dialect in DIALECTS if dialect.claims(span, records)), None)
+    try:
+        reading = Reading(span=span_ref(span)) if dialect is None else dialect.read(span, records)
+    except RecursionError:  # structures nested beyond the interpreter's stack: nothing of them can be read
+        reading = Reading(span=span_ref(span))
+    feedback = (*read_span_feedback(span), *read_log_feedback(records))
+    return replace(reading, feedback=(*reading.feedback, *feedback)) if feedback else reading
+
+
+def read_logs_alone(records: Sequence[LogRecord]) -> tuple[Feedback, ...]:
+    """The feedback among log records that came without their span."""
+    return read_log_feedback(records)

@@ -1,0 +1,60 @@
+"""Give every tool call an id, and every result the id of its call, as far as one history tells.
+
+The made ids follow from the position in the history, so the same call has the same id in the span that reports it as
+output and in every later span that repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from otel_receiver.dialects.base import SYNTHETIC_ID_PREFIX
+from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.parts import UNKNOWN_ID
+from spanloop.records import Message, Part, QualityFlag, ToolCall
+
+
+def complete_ids(messages: Sequence[Message], notes: Notes, *, start: int = 0) -> tuple[Message, ...]:
+    """The messages with made ids where none are carried (flagged); `start` is the first message's position."""
+    completed: list[Message] = []
+    open_calls: list[ToolCall] = []
+    for position, message in enumerate(messages, start):
+        if message.tool_calls:
+            message = _name_calls(message, position, notes)
+            open_calls = list(message.tool_calls)
+        elif message.tool_result is not None:
+            message = _name_result(message, open_calls, notes)
+        completed.append(message)
+    return tuple(completed)
+
+
+def _name_calls(message: Message, position: int, notes: Notes) -> Message:
+    """The message with an id on each of its calls, no id twice."""
+    parts: list[Part] = []
+    seen: set[str] = set()
+    for part in message.parts:
+        if isinstance(part, ToolCall):
+            if part.id == UNKNOWN_ID or part.id in seen:
+                notes.flag(QualityFlag.IDS_SYNTHESISED)
+                # Counted over calls, not parts: a history may drop the text that stood beside the call.
+                part = replace(part, id=f"{SYNTHETIC_ID_PREFIX}{position}_{len(seen)}")
+            seen.add(part.id)
+        parts.append(part)
+    return replace(message, parts=tuple(parts))
+
+
+def _name_result(message: Message, open_calls: list[ToolCall], notes: Notes) -> Message:
+    """The result with the id of its call: the first open one of its name; an orphan keeps the empty id."""
+    result = message.tool_result
+    assert result is not None
+    if result.call_id:
+        open_calls[:] = [call for call in open_calls if call.id != result.call_id]
+        return message
+    notes.flag(QualityFlag.IDS_SYNTHESISED)
+    call = next((call for call in open_calls if result.name in (None, call.name)), None)
+    if call is None:
+        notes.flag(QualityFlag.AMBIGUOUS_MATCH)
+        return message
+    open_calls.remove(call)
+    return replace(message, parts=(replace(result, call_id=call.id),))
