@@ -1,0 +1,1 @@
+"""Tests of the meal-planning example."""
