@@ -54,7 +54,7 @@ class TransformersDecoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._device = model.get_input_embeddings().weight.device
+        self._device = next(model.parameters()).device
         self._cache: DynamicCache | None = None
 
     def prefill(self, prompts: Sequence[tuple[int, ...]], num_rows: Sequence[int], max_tokens: int) -> Tensor:

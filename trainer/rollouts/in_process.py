@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from trainer.grpo.policy import Policy
-from trainer.rollouts import qwen_decoder
+from trainer.rollouts import qwen_decoder, qwen_weights
 from trainer.rollouts.base import Prompt, Rollout, SamplingParams
 from trainer.rollouts.decoder import Decoder, TransformersDecoder
 from trainer.rollouts.decoding import BatchRequest, Sampled, decode
@@ -78,6 +78,7 @@ class InProcessSampler:
             limits: the size of a batch.
             stop_token_ids: tokens that end an answer, beside the tokenizer's and the model's own.
             general_decoder: use transformers' forward also where the faster decoder fits.
+
         """
         self.policy = policy
         self.policy_version = policy_version
@@ -87,7 +88,7 @@ class InProcessSampler:
         own = getattr(policy.causal_lm.generation_config, "eos_token_id", None)
         self._stop_ids = end_of_turn_ids(policy.tokenizer, [*_as_list(own), *stop_token_ids])
         self._stops = torch.tensor(sorted(self._stop_ids), device=policy.device)
-        self._general = general_decoder or not qwen_decoder.fits(policy.causal_lm)
+        self._general = general_decoder or not qwen_weights.fits(policy.causal_lm)
 
     def sample(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[tuple[Rollout, ...]]:
         """One group of `params.num_samples` rollouts per prompt, in the order of the prompts.
@@ -97,6 +98,7 @@ class InProcessSampler:
         Raises:
             ContextLimitError: prompts fill the context; it names all of them, and nothing was sampled.
             RenderingError: the chat template refuses a prompt.
+
         """
         rendered = [renderer_of(self.policy.tokenizer).token_ids(prompt.messages, prompt.tools) for prompt in prompts]
         self._check_lengths(prompts, rendered)
@@ -146,7 +148,7 @@ class InProcessSampler:
         config = self.policy.causal_lm.config
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        item = self.policy.causal_lm.get_input_embeddings().weight.element_size()
+        item = next(self.policy.causal_lm.parameters()).element_size()
         bytes_per_token = 2 * config.num_hidden_layers * heads * head_size * item
         batch: list[_Work] = []
         for entry in sorted(work, key=lambda entry: len(entry.token_ids)):
@@ -195,7 +197,7 @@ class InProcessSampler:
 
 
 def _prompt_keys(prompts: Sequence[Prompt]) -> list[str]:
-    """What the noise of each prompt's rollouts is drawn from: a prompt given twice is answered afresh the second time."""
+    """What each prompt's noise is drawn from: a prompt given twice is answered afresh the second time."""
     seen: Counter[str] = Counter()
     keys = []
     for prompt in prompts:

@@ -1,8 +1,8 @@
-"""Messages to prompt token ids through the policy's own chat template, and sampled token ids back to a message.
+r"""Messages to prompt token ids through the policy's own chat template, and sampled token ids back to a message.
 
 In: the messages and tools of a decision point. Out: token ids, and for an answer the `Message` it says. Answers are
 read in the hermes form that Qwen and many others write: `<think>…</think>` for reasoning and
-`<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>` for each call.
+`<tool_call>\n{"name": …, "arguments": {…}}\n</tool_call>` for each call.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from jinja2 import TemplateError
@@ -92,6 +92,7 @@ class PromptRenderer:
 
         Raises:
             RenderingError: the tokenizer has no chat template, or the template refuses these messages.
+
         """
         return self._rendered(messages, tools)[1]
 
@@ -114,7 +115,10 @@ class PromptRenderer:
             raise RenderingError("tokenizer: it has no chat template; save the policy's tokenizer with one")
         try:
             text = self._tokenizer.apply_chat_template(
-                chat, tools=tool_chat or None, add_generation_prompt=True, tokenize=False
+                cast("list[dict[str, str]]", chat),
+                tools=cast("list[dict[Any, Any] | Callable[..., Any]] | None", tool_chat or None),
+                add_generation_prompt=True,
+                tokenize=False,
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             roles = " ".join(str(message["role"]) for message in chat)
@@ -172,6 +176,7 @@ def parse_answer(
         token_ids: the sampled tokens, the end-of-turn token included where it was sampled.
         stop_ids: tokens that end a turn; by default those of `end_of_turn_ids`.
         in_reasoning: the prompt had opened a reasoning block already (`opens_reasoning`).
+
     """
     stops = end_of_turn_ids(tokenizer) if stop_ids is None else stop_ids
     ended = bool(token_ids) and token_ids[-1] in stops
@@ -217,7 +222,7 @@ def _split_reasoning(text: str, *, in_reasoning: bool) -> tuple[str | None, str]
 
 
 def _parse_call(block: str, answer: str, index: int) -> ToolCall | None:
-    """The call in one block, or None where it is malformed: no JSON object, no name, or arguments that are no object."""
+    """The call in one block; None where it is malformed: no JSON object, no name, or arguments that are no object."""
     value = _json_object(block)
     if value is None:
         return None

@@ -56,7 +56,7 @@ def _chosen(values_B_V: Tensor, index_B: Tensor) -> Tensor:
 
 def _nucleus(weights_B_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     """Weights by falling size, zero past the smallest set that holds `top_p` of the mass, and the tokens' order."""
-    sorted_B_V, order_B_V = weights_B_V.sort(-1, descending=True, stable=True)
+    sorted_B_V, order_B_V = weights_B_V.sort(stable=True, dim=-1, descending=True)
     mass_before_B_V = sorted_B_V.double().cumsum(-1) - sorted_B_V
     outside_B_V = mass_before_B_V >= top_p * sorted_B_V.double().sum(-1, keepdim=True)
     return sorted_B_V.masked_fill(outside_B_V, 0), order_B_V

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import cast
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -23,6 +22,7 @@ def load_weights(policy: Policy, directory: Path) -> None:
 
     Raises:
         PolicyError: the directory does not hold what this policy trains, or its shapes differ.
+
     """
     if isinstance(policy.module, PeftModel):
         _load_adapter(policy.module, directory)
@@ -36,10 +36,9 @@ def _load_adapter(module: PeftModel, directory: Path) -> None:
         result = set_peft_model_state_dict(module, state)
     except RuntimeError as error:
         raise PolicyError(f"policy: {directory} holds an adapter of another shape; {error}") from error
-    if result.unexpected_keys:
-        raise PolicyError(
-            f"policy: {directory} adapts {result.unexpected_keys[0]}, which this policy does not; use its own checkpoint"
-        )
+    unexpected: list[str] = result.unexpected_keys  # type: ignore[attr-defined]  # torch's stub says "namedtuple?"
+    if unexpected:
+        raise PolicyError(f"policy: {directory} adapts {unexpected[0]}, which this policy does not; use its own")
 
 
 def _load_model(policy: Policy, directory: Path) -> None:
@@ -66,4 +65,4 @@ def _load_model(policy: Policy, directory: Path) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise PolicyError(f"policy: {path.parent} holds no {path.name}; point to a checkpoint of this policy")
-    return cast("dict[str, Tensor]", load_file(str(path)))
+    return load_file(str(path))

@@ -30,7 +30,7 @@ def user(text: str) -> tuple[Message, ...]:
 
 
 def prompts(questions: tuple[str, ...] = QUESTIONS) -> list[Prompt]:
-    """One prompt per question, named p0, p1, …"""
+    """One prompt per question, named p0, p1 and so on."""
     return [Prompt(prompt_id=f"p{i}", messages=user(text), tools=TOOLS) for i, text in enumerate(questions)]
 
 
