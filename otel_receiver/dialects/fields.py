@@ -1,7 +1,7 @@
 """Read the single-valued fields of a model call and of a span's context, whatever dialect wrote them.
 
-Every key of every dialect stands here once, in order of preference. So a span that a Collector has rewritten half-way, or
-that an instrumentation wrote in two dialects at once, reads like any other.
+Every key of every dialect stands here once, in order of preference. So a span that a Collector has rewritten half-way,
+or that an instrumentation wrote in two dialects at once, reads like any other.
 """
 
 from __future__ import annotations

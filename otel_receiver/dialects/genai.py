@@ -62,7 +62,7 @@ REFERENCE_KEYS = (
     "gen_ai.tool.definitions_ref",
 )
 ALTERING_SCOPES = ("opentelemetry.instrumentation.openai_v2",)
-"""Instrumentations whose message events carry tool-call arguments with every newline removed."""
+"""Instrumentations whose message events lose newlines in tool-call arguments and the text beside calls."""
 
 
 class Kind(StrEnum):
@@ -100,6 +100,26 @@ class GenAI:
         return read_as(span, logs, kind_of(span), context_of(span, self.name))
 
 
+class BareGenAI:
+    """Spans that name no operation: a tool when they name a tool, a call when they name a model and carry messages."""
+
+    name = "otel_genai"
+
+    def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
+        """Whether the span names a tool, or a model."""
+        del logs
+        return any(key in span.attributes for key in (*_TOOL_MARKS, *_MODEL_MARKS))
+
+    def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
+        """The tool execution or the call."""
+        is_tool = any(key in span.attributes for key in _TOOL_MARKS)
+        return read_as(span, logs, Kind.TOOL if is_tool else Kind.CALL, context_of(span, self.name))
+
+
+_TOOL_MARKS = ("gen_ai.tool.name", "gen_ai.tool.call.id")
+_MODEL_MARKS = (*REQUEST_MODEL_KEYS, *RESPONSE_MODEL_KEYS, "llm.model_name")
+
+
 def kind_of(span: Span) -> Kind:
     """What the span reports, by its operation; an unknown operation with messages and a model is a call."""
     word = (as_word(span.attributes.get(OPERATION)) or "").lower()
@@ -125,9 +145,17 @@ def read_as(span: Span, logs: tuple[LogRecord, ...], kind: Kind, context: Contex
 
 
 def read_call(
-    span: Span, logs: tuple[LogRecord, ...], *, notes: Notes | None = None, extra: RawValues | None = None
+    span: Span,
+    logs: tuple[LogRecord, ...],
+    *,
+    notes: Notes | None = None,
+    extra: RawValues | None = None,
+    is_lossy: bool = False,
 ) -> tuple[ModelCall, tuple[Blob, ...]]:
-    """The call, from every carrier its span and log records have; `extra` is one that only the dialect knows."""
+    """The call, from every carrier its span and log records have; `extra` is one that only the dialect knows.
+
+    `is_lossy`: the sender reports earlier messages with less than the model was shown.
+    """
     notes = Notes() if notes is None else notes
     places = sources(span, logs)
     whole = merged(places)
@@ -156,10 +184,20 @@ def read_call(
     )
     tools = _tools(places, lists, raw, notes)
     _flag_references(whole, prompt, notes)
+    is_altered = bool(events) and span.scope_name in ALTERING_SCOPES
     call, blobs = build_call(
-        CallEvidence(span=span, source=whole, prompt=prompt, answer=answer, tools=tools, notes=notes, raw=raw.about)
+        CallEvidence(
+            span=span,
+            source=whole,
+            prompt=prompt,
+            answer=answer,
+            tools=tools,
+            notes=notes,
+            raw=raw.about,
+            lossy_history=is_altered or is_lossy,
+        )
     )
-    return (_altered(call) if events and span.scope_name in ALTERING_SCOPES else call), blobs
+    return (_altered(call) if is_altered else call), blobs
 
 
 def read_run(span: Span, logs: tuple[LogRecord, ...], *, is_agent: bool) -> AgentRun:

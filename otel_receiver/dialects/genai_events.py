@@ -1,4 +1,4 @@
-"""Carriers of the older OTel GenAI forms: one event per message (up to 1.36), and prompt and completion in one event each.
+"""Carriers of the older OTel GenAI forms: one event per message (up to 1.36), or one each for prompt and completion.
 
 An event is a log record whose body holds the message, or a span event whose attributes do.
 """

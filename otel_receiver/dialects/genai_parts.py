@@ -29,7 +29,7 @@ Source = Mapping[str, object]
 
 
 def sources(span: Span, logs: Iterable[LogRecord]) -> tuple[Source, ...]:
-    """Where the attributes of this form stand: the span, its operation-details events merged, its log records merged."""
+    """Where this form stands: on the span, in its operation-details events (merged), in its log records (merged)."""
     events = merged(event.attributes for event in span.events if event.name == DETAILS_EVENT)
     records = merged(record.attributes for record in logs if event_name(record) == DETAILS_EVENT)
     return tuple(source for source in (span.attributes, events, records) if source)

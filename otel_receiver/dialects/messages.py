@@ -1,7 +1,7 @@
 """Read messages of any shape: OpenAI chat, OTel GenAI parts, Anthropic, Bedrock, Gemini, LangChain, Responses items.
 
 One malformed message never drops its neighbours: what cannot be read is left out and flagged. Whatever the sender's
-order, an assistant's parts come out as reasoning, text and media, tool calls; every tool result is a message of its own.
+order, an assistant's parts come out as reasoning, text and media, tool calls; every tool result is a message alone.
 """
 
 from __future__ import annotations
@@ -59,24 +59,24 @@ def read_messages(value: object, notes: Notes, *, default: Role = Role.USER) -> 
 
 
 def read_message(value: object, notes: Notes, *, default: Role = Role.USER) -> tuple[Message, ...]:
-    """The messages one value stands for: none when it is unreadable (flagged), several when it holds several results."""
+    """The messages one value stands for: none if it is unreadable (flagged), several if it holds several results."""
     text = as_text(value)
     if text is not None:
         notes.check_text(text)
-        return build(default, (TextPart(text=text),), notes)
+        return build(default, (TextPart(text=text),) if text else ())
     source, role = _unwrap(value, default)
     if source is None:
         notes.flag(QualityFlag.MESSAGE_UNPARSED)
         return ()
     if source.get("type") in _ITEM_TYPES and "role" not in source:
-        return build(_item_role(source), read_part(source, notes), notes)
+        return build(_item_role(source), read_part(source, notes))
     if role is not Role.ASSISTANT and first_word(source, "tool_call_id", "toolCallId") is not None:
         role = Role.TOOL
     parts = _result_parts(source, notes) if role is Role.TOOL else _parts(source, notes)
-    return build(role, parts, notes, name=first_word(source, "name"))
+    return build(role, parts, name=first_word(source, "name"))
 
 
-def build(role: Role, parts: Iterable[Part], notes: Notes, *, name: str | None = None) -> tuple[Message, ...]:
+def build(role: Role, parts: Iterable[Part], *, name: str | None = None) -> tuple[Message, ...]:
     """Messages of these parts in canonical order: results apart, each a tool message; calls only the assistant's."""
     parts = tuple(parts)
     results = [part for part in parts if isinstance(part, ToolResult)]

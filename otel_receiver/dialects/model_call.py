@@ -41,6 +41,7 @@ class CallEvidence:
     response_model: str | None = None
     streamed: bool | None = None
     auxiliary: bool = False
+    lossy_history: bool = False
 
 
 def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
@@ -67,6 +68,7 @@ def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
         usage=_usage(usage_of(evidence.source), _raw(evidence).usage),
         streamed=evidence.streamed if evidence.streamed is not None else streamed_of(evidence.source),
         auxiliary=evidence.auxiliary,
+        lossy_history=evidence.lossy_history,
         flags=notes.flags,
     )
     return call, notes.blobs

@@ -60,8 +60,10 @@ class OpenInference:
             return Reading(span=reference, context=context, tool_executions=(read_tool_execution(span),))
         if kind in _RUN_KINDS:
             return Reading(span=reference, context=context, agent=_read_run(span, is_agent=kind == "AGENT"))
+        if kind in _AUXILIARY_KINDS and MODEL not in span.attributes:
+            return Reading(span=reference, context=context, agent=AgentRun(is_agent=False, auxiliary=True))
         is_call = kind == "LLM" and not span.name.endswith(_NO_CALL_SUFFIXES)
-        if is_call or (kind in _AUXILIARY_KINDS and MODEL in span.attributes):
+        if is_call or kind in _AUXILIARY_KINDS:
             call, blobs = read_indexed_call(span, logs, auxiliary=not is_call)
             return Reading(span=reference, context=context, model_calls=(call,), blobs=blobs)
         return Reading(span=reference, context=context)

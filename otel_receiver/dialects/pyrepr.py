@@ -1,8 +1,8 @@
 """Read Python reprs as data, without evaluating anything.
 
-Understood: literals, lists, tuples, sets, dictionaries, calls such as `Message(role='user')` (a mapping of their keyword
-arguments), `key=value` pairs side by side (pydantic's `str`), and `<object at 0x…>` (read as `None`). A text that was cut
-gives what stands before the cut.
+Understood: literals, lists, tuples, sets, dictionaries, calls such as `Message(role='user')` (a mapping of their
+keyword arguments), `key=value` pairs side by side (pydantic's `str`), and `<object at 0x…>` (read as `None`). A text
+that was cut gives what stands before the cut.
 """
 
 from __future__ import annotations
@@ -82,10 +82,11 @@ class _Reader:
             self.peek = next(self._tokens)
         return token
 
-    def _stop(self) -> None:
+    def _stop(self) -> object:
         """Understand no more: everything open is closed with what it has."""
         self.is_clean = False
         self.peek = _END
+        return None
 
     def _literal(self, text: str) -> object:
         """A string or number; neighbouring strings are one."""

@@ -152,7 +152,7 @@ def _usage(chunks: Iterable[Source]) -> Usage:
 
 
 def smolagents_message(message: Source) -> Source:
-    """smolagents' `tool-call` and `tool-response` messages, whose content is text, in the chat form."""
+    """The `tool-call` and `tool-response` messages of smolagents, whose content is text, in the chat form."""
     role = first_word(message, "role")
     if role not in ("tool-call", "tool-response"):
         return message

@@ -51,7 +51,7 @@ def read_instructions(value: object, notes: Notes) -> tuple[Message, ...]:
     if source is not None and ("role" in source or "parts" in source):
         value = first_present(source, "parts", "content")
     parts = read_parts(value, notes)
-    return build(Role.SYSTEM, parts, notes) if parts else ()
+    return build(Role.SYSTEM, parts) if parts else ()
 
 
 def request_tools(value: object) -> object:
@@ -74,6 +74,9 @@ def read_response(value: object, notes: Notes) -> RawResponse:
     generation = _generation(source)
     if generation is not None:
         return _langchain(source, generation, notes)
+    provider = as_mapping(source.get("raw"))
+    if provider is not None and "choices" in provider:  # llama-index wraps the provider's response
+        return read_response(provider, notes)
     choice = _first(source.get("choices")) or _first(source.get("candidates"))
     about = _about(source)
     if choice is not None:

@@ -9,24 +9,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from otel_receiver.dialects.agent_lightning import AgentLightning
 from otel_receiver.dialects.base import Dialect, Reading
 from otel_receiver.dialects.feedback import read_log_feedback, read_span_feedback
-from otel_receiver.dialects.genai import GenAI
+from otel_receiver.dialects.genai import BareGenAI, GenAI
+from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.openinference import OpenInference
+from otel_receiver.dialects.openllmetry import OpenLLMetry
+from otel_receiver.dialects.pydantic_ai import PydanticAI
+from otel_receiver.dialects.quotient import Quotient
+from otel_receiver.dialects.references import ReferenceRoot, resolve
+from otel_receiver.dialects.retrieval import VectorStore
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import Feedback
 
 DIALECTS: tuple[Dialect, ...] = (
     OpenInference(),
+    LangSmith(),
+    Quotient(),
+    AgentLightning(),
+    PydanticAI(),
+    OpenLLMetry(),
     GenAI(),
+    VectorStore(),
+    BareGenAI(),
 )
 """In the order of identification; the first that claims a span reads it."""
 
 
-def read_span(span: Span, logs: Sequence[LogRecord] = ()) -> Reading:
-    """All the span and the log records with its ids say; of an unknown span only where it stands. Never raises."""
-    records = tuple(logs)
+def read_span(span: Span, logs: Sequence[LogRecord] = (), root: ReferenceRoot | None = None) -> Reading:
+    """All the span and the log records with its ids say; of an unknown span only where it stands. Never raises.
+
+    `root` is where content that the sender uploaded may be read; without it such content is flagged.
+    """
+    span, records = resolve(span, tuple(logs), root)
     dialect = next((dialect for dialect in DIALECTS if dialect.claims(span, records)), None)
     try:
         reading = Reading(span=span_ref(span)) if dialect is None else dialect.read(span, records)

@@ -18,6 +18,7 @@ def span_ref(span: Span) -> SpanRef:
         started_at=span.start_time_unix_nano or None,
         ended_at=span.end_time_unix_nano or None,
         failed=failed,
+        succeeded=span.status is SpanStatus.OK,
         error=_error(span) if failed else None,
     )
 

@@ -21,11 +21,12 @@ def complete_ids(messages: Sequence[Message], notes: Notes, *, start: int = 0) -
     open_calls: list[ToolCall] = []
     for position, message in enumerate(messages, start):
         if message.tool_calls:
-            message = _name_calls(message, position, notes)
-            open_calls = list(message.tool_calls)
+            completed.append(_name_calls(message, position, notes))
+            open_calls = list(completed[-1].tool_calls)
         elif message.tool_result is not None:
-            message = _name_result(message, open_calls, notes)
-        completed.append(message)
+            completed.append(_name_result(message, open_calls, notes))
+        else:
+            completed.append(message)
     return tuple(completed)
 
 
@@ -34,13 +35,16 @@ def _name_calls(message: Message, position: int, notes: Notes) -> Message:
     parts: list[Part] = []
     seen: set[str] = set()
     for part in message.parts:
-        if isinstance(part, ToolCall):
-            if part.id == UNKNOWN_ID or part.id in seen:
-                notes.flag(QualityFlag.IDS_SYNTHESISED)
-                # Counted over calls, not parts: a history may drop the text that stood beside the call.
-                part = replace(part, id=f"{SYNTHETIC_ID_PREFIX}{position}_{len(seen)}")
-            seen.add(part.id)
-        parts.append(part)
+        if not isinstance(part, ToolCall):
+            parts.append(part)
+            continue
+        call = part
+        if part.id == UNKNOWN_ID or part.id in seen:
+            notes.flag(QualityFlag.IDS_SYNTHESISED)
+            # Counted over calls, not parts: a history may drop the text that stood beside the call.
+            call = replace(part, id=f"{SYNTHETIC_ID_PREFIX}{position}_{len(seen)}")
+        seen.add(call.id)
+        parts.append(call)
     return replace(message, parts=tuple(parts))
 
 

@@ -1,0 +1,144 @@
+"""Pydantic-AI and Logfire: OTel GenAI with attributes of their own, by instrumentation version.
+
+Source: pydantic-ai, `models/instrumented.py`. Version 1 puts all messages into one `events` attribute; version 2 names
+tool attributes its own way; up to version 5 tool results stand under the role user. Logfire's own instrumentation of
+OpenAI writes raw requests and responses, and reports a streamed answer in a second, zero-length span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from otel_receiver.dialects.base import AgentRun, Reading
+from otel_receiver.dialects.candidates import Carried
+from otel_receiver.dialects.fields import context_of
+from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read_call
+from otel_receiver.dialects.genai_events import MessageEvent, read_event_answer, read_event_prompt
+from otel_receiver.dialects.genai_parts import INPUT, INSTRUCTIONS, read_attribute, read_prompt
+from otel_receiver.dialects.json_text import read_structured
+from otel_receiver.dialects.model_call import CallEvidence, build_call
+from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.raw_values import RawValues
+from otel_receiver.dialects.span_ref import span_ref
+from otel_receiver.dialects.tools import read_tools
+from otel_receiver.dialects.values import as_items, as_mapping, first_present, first_word
+from otel_receiver.spans import LogRecord, Span, SpanStatus
+from spanloop.records import QualityFlag, ToolDefinition
+
+SCOPE = "pydantic-ai"
+EVENTS = "events"
+ALL_MESSAGES = "pydantic_ai.all_messages"
+ALL_EVENTS = "all_messages_events"
+REQUEST_PARAMETERS = "model_request_parameters"
+SPAN_TYPE = "logfire.span_type"
+REQUEST_DATA = "request_data"
+RESPONSE_DATA = "response_data"
+
+
+class PydanticAI:
+    """Spans of Pydantic-AI and of Logfire's model instrumentations."""
+
+    name = "pydantic_ai"
+
+    def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
+        """Whether Pydantic-AI wrote the span, or Logfire a raw request."""
+        del logs
+        return span.scope_name == SCOPE or (span.scope_name.startswith("logfire") and REQUEST_DATA in span.attributes)
+
+    def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
+        """The call, tool execution or run; nothing of a span that is only announced."""
+        context = context_of(span, self.name)
+        if span.attributes.get(SPAN_TYPE) == "pending_span":
+            return Reading(span=span_ref(span), context=context)
+        if REQUEST_DATA in span.attributes:
+            return _read_logfire(span, logs, Reading(span=span_ref(span), context=context))
+        if EVENTS in span.attributes:
+            return _read_first_version(span, Reading(span=span_ref(span), context=context))
+        kind = _kind(span)
+        reading = read_as(span, logs, kind, context)
+        if kind in (Kind.AGENT, Kind.RUN):
+            return replace(reading, agent=_run(span))
+        if kind is Kind.CALL and reading.model_calls[0].tools is None:
+            return replace(reading, model_calls=(replace(reading.model_calls[0], tools=_request_tools(span)),))
+        return reading
+
+
+def _kind(span: Span) -> Kind:
+    """The kind by operation; old releases name none and say it in the span's name or attributes."""
+    if OPERATION in span.attributes:
+        return kind_of(span)
+    if span.name == "agent run" or "agent_name" in span.attributes:
+        return Kind.AGENT
+    return Kind.TOOL if "gen_ai.tool.name" in span.attributes else Kind.OTHER
+
+
+def _run(span: Span) -> AgentRun:
+    """An agent's run with its whole history, which holds earlier runs of the conversation too."""
+    attributes = span.attributes
+    if ALL_MESSAGES in attributes:
+        place: Mapping[str, object] = {INPUT: attributes[ALL_MESSAGES], INSTRUCTIONS: attributes.get(INSTRUCTIONS)}
+        return AgentRun(is_agent=True, history=read_prompt(place).messages)
+    told = _event_prompt(attributes.get(ALL_EVENTS))
+    return AgentRun(is_agent=True, history=told.messages if told is not None else ())
+
+
+def _request_tools(span: Span) -> tuple[ToolDefinition, ...] | None:
+    """The tools in the request's parameters, which older versions carry alone."""
+    held = as_mapping(read_structured(span.attributes.get(REQUEST_PARAMETERS)).value) or {}
+    functions = as_items(held.get("function_tools"))
+    if functions is None:
+        return None
+    return read_tools((*functions, *(as_items(held.get("output_tools")) or ())), Notes())
+
+
+def _read_first_version(span: Span, reading: Reading) -> Reading:
+    """A call of version 1: prompt and answer are events in one attribute."""
+    notes = Notes()
+    events = _events(span.attributes[EVENTS], notes)
+    call, blobs = build_call(
+        CallEvidence(
+            span=span,
+            source=span.attributes,
+            prompt=read_event_prompt(events),
+            answer=read_event_answer(events),
+            tools=_request_tools(span),
+            notes=notes,
+        )
+    )
+    return replace(reading, model_calls=(call,), blobs=blobs)
+
+
+def _event_prompt(value: object) -> Carried | None:
+    """The messages of an attribute that holds events."""
+    return read_event_prompt(_events(value, Notes())) if value is not None else None
+
+
+def _events(value: object, notes: Notes) -> tuple[MessageEvent, ...]:
+    """The message events in an attribute; their own order is the messages' order."""
+    items = as_items(read_attribute(value, notes, QualityFlag.PROMPT_TRUNCATED)) or ()
+    held = (as_mapping(item) or {} for item in items)
+    return tuple(MessageEvent(first_word(event, "event.name") or "", event) for event in held)
+
+
+def _read_logfire(span: Span, logs: tuple[LogRecord, ...], reading: Reading) -> Reading:
+    """A call of Logfire's own instrumentation; a streamed request's answer comes in a span of its own."""
+    attributes = span.attributes
+    request = as_mapping(read_structured(attributes[REQUEST_DATA]).value) or {}
+    answered = RESPONSE_DATA in attributes
+    if request.get("stream") is True and not answered and span.status is not SpanStatus.ERROR:
+        return reading
+    raw = RawValues(attributes[REQUEST_DATA], _logfire_response(attributes.get(RESPONSE_DATA)))
+    call, blobs = read_call(span, logs, extra=raw)
+    model = call.model or first_word(request, "model")
+    streamed = call.streamed if call.streamed is not None else request.get("stream") is True
+    return replace(reading, model_calls=(replace(call, model=model, streamed=streamed),), blobs=blobs)
+
+
+def _logfire_response(value: object) -> object:
+    """The response as a message: a streamed one holds its joined text."""
+    held = as_mapping(read_structured(value).value)
+    if held is None or "message" not in held:
+        text = first_present(held, "combined_chunk_content") if held is not None else None
+        return {"role": "assistant", "content": text} if text is not None else value
+    return {"choices": ({"message": held["message"]},), "usage": held.get("usage")}
