@@ -106,6 +106,19 @@ def decode(signal: Signal, payload: bytes) -> Request:
     return _REQUESTS[signal].FromString(payload)
 
 
+def plausible_records(signal: Signal, payload: bytes) -> int:
+    """How many records make sense when bytes are read as this signal; 0 when they cannot be read as it at all."""
+    try:
+        request = decode(signal, payload)
+    except DecodeError:
+        return 0
+    if isinstance(request, ExportTraceServiceRequest):
+        spans = [m for resource in request.resource_spans for scope in resource.scope_spans for m in scope.spans]
+        return sum(_span_fault(m) is None for m in spans)
+    records = [m for resource in request.resource_logs for scope in resource.scope_logs for m in scope.log_records]
+    return sum(_log_fault(m) is None and (m.time_unix_nano or m.observed_time_unix_nano) > 0 for m in records)
+
+
 def count_metrics(payload: bytes) -> int:
     """The data points of a metrics request; raises MalformedRequest."""
     try:
