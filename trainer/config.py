@@ -147,8 +147,18 @@ class TrainConfig(Section):
     """The gradient is scaled down to this norm."""
     num_iterations: int = Field(default=1, ge=1)
     """Passes over the answers of one step."""
-    minibatches: int = Field(default=1, ge=1)
+    num_minibatches: int = Field(default=1, ge=1)
     """Optimizer updates per pass."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls until the last step."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimizer updates over which the learning rate rises."""
+    kl_budget: float | None = Field(default=None, gt=0)
+    """The run stops before the policy is further than this from its base, in nats per token; absent: no limit."""
+    micro_batch_tokens: int = Field(default=8192, ge=1)
+    """Tokens computed at once in the update; lower it when memory runs out."""
+    gradient_checkpointing: bool = False
+    """Recompute each layer in the backward pass: less memory, more time."""
     seed: int = 42
     """Of batches, sampling and training."""
     save_total_limit: int = Field(default=4, ge=1)

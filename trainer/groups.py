@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from statistics import pstdev
 
 from trainer.answers import AnsweredPoint
-
-TOO_FEW_SCORED = "fewer than two answers could be scored"
-EQUAL_REWARDS = "all answers have the same reward"
+from trainer.grpo.advantages import DropReason
 
 EQUAL_WITHIN = 1e-9
 """Rewards closer than this are the same: what is left is rounding, and dividing by it would amplify it."""
@@ -39,8 +37,8 @@ class Group:
         if self.answered.refused is not None:
             return self.answered.refused
         if len(self.scored) < 2:
-            return TOO_FEW_SCORED
-        return EQUAL_REWARDS if max(self.scored) - min(self.scored) <= EQUAL_WITHIN else None
+            return DropReason.SINGLE_ANSWER if self.scored else DropReason.UNSCORED
+        return DropReason.ZERO_VARIANCE if max(self.scored) - min(self.scored) <= EQUAL_WITHIN else None
 
     @property
     def reward_std(self) -> float | None:

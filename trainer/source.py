@@ -35,14 +35,13 @@ LOCK_WAIT_S = 30.0
 """Seconds to wait while the receiver, or a forgotten session, holds the file."""
 LOCK_POLL_S = 0.05
 
+# Only the light view is read to see what is new: decision_points joins every message it is asked for.
 _EPISODES = """
-SELECT e.episode_id, e.revision, count(p.step_index)
-FROM episodes AS e
-LEFT JOIN decision_points AS p ON p.episode_id = e.episode_id AND (p.trainable OR NOT $trainable_only)
+SELECT e.episode_id, e.revision, e.num_steps FROM episodes AS e
 WHERE (len($agents) = 0 OR list_contains($agents, e.agent_name))
   AND (len($dialects) = 0 OR list_contains($dialects, e.dialect))
-  AND ($since IS NULL OR {started} >= $since) AND ($until IS NULL OR {started} < $until)
-GROUP BY e.episode_id, e.revision ORDER BY e.episode_id
+  AND ($since IS NULL OR epoch_ns(e.started_at) >= $since) AND ($until IS NULL OR epoch_ns(e.started_at) < $until)
+ORDER BY e.episode_id
 """
 
 _BATCH_EPISODES = """
@@ -53,7 +52,7 @@ WHERE list_contains($episode_ids, episode_id) ORDER BY episode_id
 _BATCH_POINTS = """
 SELECT e.revision, p.episode_id, p.step_index, p.conversation_id, p.agent_name, p.model, p.dialect,
   p.messages, p.tools, p.action, p.finish_reason, p.trainable, coalesce(p.quality_flags, []),
-  p.trace_id, p.span_id, {started}
+  p.trace_id, p.span_id, epoch_ns(p.started_at)
 FROM decision_points AS p JOIN episodes AS e USING (episode_id)
 WHERE list_contains($episode_ids, p.episode_id) AND (p.trainable OR NOT $trainable_only)
 ORDER BY p.episode_id, p.step_index
@@ -88,8 +87,8 @@ def pull(workspace: Workspace, source: str, wanted: PullFilter = PullFilter()) -
     path = _file_of(source)
     with _reading(path) as connection:
         listed = _list_episodes(connection, wanted)
-    have = _already_here(workspace, wanted)
-    news = [item for item in listed if _is_news(item, have.get(item.episode_id))]
+    have = _already_here(workspace)
+    news = [item for item in listed if _is_news(item, have.get(item.episode_id), wanted)]
     pull_id = uuid.uuid4().hex
     added, refused = 0, 0
     for batch in tqdm(_batches(news), desc="pull", unit="batch", disable=None, leave=False):
@@ -157,42 +156,31 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _started(connection: duckdb.DuckDBPyConnection, view: str, alias: str) -> str:
-    """SQL for the start time in nanoseconds, whether the view has a timestamp or nanoseconds."""
-    row = connection.execute(
-        "SELECT data_type FROM duckdb_columns() WHERE table_name = ? AND column_name = 'started_at'", [view]
-    ).fetchone()
-    return f"epoch_ns({alias}.started_at)" if row and str(row[0]).startswith("TIMESTAMP") else f"{alias}.started_at"
-
-
 def _list_episodes(connection: duckdb.DuckDBPyConnection, wanted: PullFilter) -> tuple[_Listed, ...]:
     parameters = {
         "agents": list(wanted.agents),
         "dialects": list(wanted.dialects),
         "since": nanoseconds(wanted.since),
         "until": nanoseconds(wanted.until),
-        "trainable_only": wanted.trainable_only,
     }
-    sql = _EPISODES.format(started=_started(connection, "episodes", "e"))
-    rows = connection.execute(sql, parameters).fetchall()
+    rows = connection.execute(_EPISODES, parameters).fetchall()
     return tuple(_Listed(episode_id=row[0], revision=row[1], num_points=row[2]) for row in rows)
 
 
-def _already_here(workspace: Workspace, wanted: PullFilter) -> dict[str, _Listed]:
+def _already_here(workspace: Workspace) -> dict[str, _Listed]:
     with workspace.transaction() as connection:
         rows = connection.execute(
-            "SELECT e.episode_id, e.revision, count(p.point_id) FROM episodes AS e LEFT JOIN current_points AS p "
-            "ON p.episode_id = e.episode_id AND (p.trainable OR NOT ?) GROUP BY e.episode_id, e.revision",
-            [wanted.trainable_only],
+            "SELECT e.episode_id, e.revision, count(p.point_id) FROM episodes AS e "
+            "LEFT JOIN current_points AS p USING (episode_id) GROUP BY e.episode_id, e.revision"
         ).fetchall()
     return {row[0]: _Listed(episode_id=row[0], revision=row[1], num_points=row[2]) for row in rows}
 
 
-def _is_news(listed: _Listed, here: _Listed | None) -> bool:
-    """Also news: more points of the same revision, left behind by an earlier pull of trainable steps only."""
+def _is_news(listed: _Listed, here: _Listed | None, wanted: PullFilter) -> bool:
+    """Also news: the steps an earlier pull of trainable ones left behind."""
     if here is None or listed.revision > here.revision:
         return True
-    return listed.revision == here.revision and listed.num_points > here.num_points
+    return listed.revision == here.revision and listed.num_points > here.num_points and not wanted.trainable_only
 
 
 def _batches(items: Sequence[_Listed]) -> list[Sequence[_Listed]]:
@@ -207,9 +195,8 @@ def _copy_batch(
     with _reading(path) as connection:
         connection.begin()  # one snapshot, whatever the receiver writes meanwhile
         episodes = connection.execute(_BATCH_EPISODES, {"episode_ids": episode_ids}).fetchall()
-        sql = _BATCH_POINTS.format(started=_started(connection, "decision_points", "p"))
         parameters = {"episode_ids": episode_ids, "trainable_only": wanted.trainable_only}
-        read = [_read_point(row, pull_id) for row in connection.execute(sql, parameters).fetchall()]
+        read = [_read_point(row, pull_id) for row in connection.execute(_BATCH_POINTS, parameters).fetchall()]
     with workspace.transaction() as connection:
         known = _known_points(connection, episode_ids)
         fresh = [item for item in read if (item.row.point_id, item.row.revision) not in known]
