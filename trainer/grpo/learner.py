@@ -1,0 +1,251 @@
+"""The learner's view of a policy: log-probabilities of micro-batches, packed or padded, and which way is safe to use.
+
+`Learner` is a module of its own so that FSDP can shard it with the head and the embedding: its forward is the one
+entry through which all parameters are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import save_on_cpu
+from torch.nn import functional
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from trainer.grpo.attention import (
+    AttentionKind,
+    TrieAttention,
+    attention_interface,
+    padded_length,
+    trie_attention,
+)
+from trainer.grpo.logprobs import TokenLogprobs, token_logprobs
+from trainer.grpo.policy import Policy, PolicyError
+from trainer.grpo.samples import Sample
+from trainer.grpo.trie import MicroBatch, PackedSamples, PaddedSamples, Targets, pack, pad
+
+CHECK_SAMPLES = 4
+"""Samples of the first batch on which packed and padded computation are compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeSettings:
+    """How the learner computes; none of these changes a result beyond rounding."""
+
+    attention: AttentionKind | None = None
+    """`None`: the fastest that passes the check on the first batch."""
+    micro_batch_tokens: int = 8192
+    """Tokens the model computes at once."""
+    gradient_checkpointing: bool = False
+    """Recompute each layer in the backward instead of keeping its activations."""
+    activation_offload: bool = False
+    """Keep activations in host memory between forward and backward (CUDA)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that holds nothing."""
+        if self.micro_batch_tokens < 1:
+            raise ValueError(f"micro_batch_tokens {self.micro_batch_tokens}: must be at least 1")
+
+
+class Learner(nn.Module):
+    """Computes token log-probabilities with gradients."""
+
+    def __init__(self, policy: Policy, kind: AttentionKind, settings: ComputeSettings) -> None:
+        super().__init__()
+        self.module = policy.module
+        self.policy = policy
+        self.kind = kind
+        self.settings = settings
+
+    def micro_batches(self, samples: Sequence[Sample]) -> tuple[MicroBatch, ...]:
+        """The samples in micro-batches of the form this learner computes."""
+        split = pad if self.kind is AttentionKind.UNPACKED else pack
+        return split(samples, token_budget=self.settings.micro_batch_tokens)
+
+    def forward(self, batch: MicroBatch) -> TokenLogprobs:
+        """Log-probabilities and entropies of the batch's targets. Call within `active()`."""
+        with self._autocast(), self._offload():
+            hidden = self._packed(batch) if isinstance(batch, PackedSamples) else self._padded(batch)
+            targets = batch.targets.to(self.policy.device)
+            chosen = hidden.index_select(0, targets.pred_index_N)
+            head = self.policy.lm_head
+            return token_logprobs(
+                chosen,
+                cast("Tensor", head.weight),
+                cast("Tensor | None", getattr(head, "bias", None)),
+                targets.target_ids_N,
+                targets.temperature_N,
+            )
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Around forward *and* backward: checkpointed layers look their attention up again when they recompute."""
+        with ExitStack() as stack:
+            if self.kind is not AttentionKind.UNPACKED:
+                stack.enter_context(attention_interface(self.policy.causal_lm))
+            if self.settings.gradient_checkpointing:
+                stack.enter_context(_checkpointed_layers(self.policy))
+            yield
+
+    def _packed(self, batch: PackedSamples) -> Tensor:
+        device = self.policy.device
+        length = padded_length(batch.num_tokens) if self.kind is AttentionKind.FLEX else batch.num_tokens
+        extra = (0, length - batch.num_tokens)
+        attention: TrieAttention = trie_attention(self.kind, batch, device)
+        output = self.policy.causal_lm.base_model(
+            input_ids=functional.pad(batch.token_ids_T, extra).to(device)[None],
+            position_ids=functional.pad(batch.position_ids_T, extra).to(device)[None],
+            use_cache=False,
+            trie_attention=attention,
+        )
+        return cast("Tensor", output.last_hidden_state[0])
+
+    def _padded(self, batch: PaddedSamples) -> Tensor:
+        output = self.policy.causal_lm.base_model(
+            input_ids=batch.token_ids_B_T.to(self.policy.device),
+            attention_mask=batch.mask_B_T.to(self.policy.device),
+            use_cache=False,
+        )
+        return cast("Tensor", output.last_hidden_state.flatten(0, 1))
+
+    def _autocast(self) -> torch.autocast | nullcontext[None]:
+        """Full float32 weights on CUDA compute in bfloat16; everything else in the type it has."""
+        masters = next(iter(self.policy.module.parameters())).dtype is torch.float32
+        if self.policy.device.type == "cuda" and masters:
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _offload(self) -> save_on_cpu | nullcontext[None]:
+        wanted = self.settings.activation_offload and torch.is_grad_enabled()
+        return save_on_cpu(pin_memory=self.policy.device.type == "cuda") if wanted else nullcontext()
+
+
+@contextmanager
+def _checkpointed_layers(policy: Policy) -> Iterator[None]:
+    model = policy.causal_lm
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    if not layers:
+        raise PolicyError(f"policy: {type(model).__name__} has no layers that can be recomputed; switch it off")
+    # transformers renamed both within major version 5.
+    renamed = hasattr(model, "activation_checkpointing_enable")
+    enable = model.activation_checkpointing_enable if renamed else model.gradient_checkpointing_enable
+    disable = model.activation_checkpointing_disable if renamed else model.gradient_checkpointing_disable
+    enable()
+    # Only the layers themselves: `train()` would switch on dropout below them, and the sampler used none.
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+        disable()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionChoice:
+    """The way chosen, and why faster ones were not."""
+
+    kind: AttentionKind
+    rejected: tuple[str, ...] = ()
+
+
+def choose_attention(policy: Policy, samples: Sequence[Sample], settings: ComputeSettings) -> AttentionChoice:
+    """The fastest way that gives what plain computation gives on the first samples, in values and gradients.
+
+    Raises:
+        PolicyError: the way asked for in `settings.attention` fails the check.
+
+    """
+    wanted = settings.attention
+    rejected: list[str] = []
+    for kind in _candidates(policy) if wanted is None else [wanted]:
+        problem = None if kind is AttentionKind.UNPACKED else _problem(policy, kind, samples, settings)
+        if problem is None:
+            return AttentionChoice(kind=kind, rejected=tuple(rejected))
+        rejected.append(f"{kind}: {problem}")
+    raise PolicyError(f"attention {rejected[-1]}; leave the choice open or use unpacked")
+
+
+def _candidates(policy: Policy) -> list[AttentionKind]:
+    first = AttentionKind.FLEX if policy.device.type == "cuda" else AttentionKind.BLOCKS
+    return [first, AttentionKind.DENSE, AttentionKind.UNPACKED]
+
+
+def _problem(policy: Policy, kind: AttentionKind, samples: Sequence[Sample], settings: ComputeSettings) -> str | None:
+    layer_types = set(getattr(policy.causal_lm.config.get_text_config(), "layer_types", None) or ["full_attention"])
+    if layer_types != {"full_attention"}:
+        # Short samples would pass the check: a window shows only beyond its length.
+        return f"layers of type {', '.join(sorted(layer_types))} see less than all tokens before them"
+    few = _check_samples(samples)
+    if not few:
+        return None
+    try:
+        packed = _measure(Learner(policy, kind, settings), few)
+    except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return _difference(packed, _measure_plainly(policy, few))
+
+
+def _check_samples(samples: Sequence[Sample]) -> list[Sample]:
+    """The shortest sample and its neighbours in token order: together they branch, and cost little."""
+    trainable = [sample for sample in samples if sample.num_tokens]
+    trainable.sort(key=lambda sample: [segment.prompt_ids + segment.token_ids for segment in sample.segments])
+    shortest = min(range(len(trainable)), key=lambda index: trainable[index].num_logical_tokens, default=0)
+    start = max(0, min(shortest, len(trainable) - CHECK_SAMPLES))
+    return trainable[start : start + CHECK_SAMPLES]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measurement:
+    logprobs: Tensor
+    gradients: Tensor
+
+
+def _measure(learner: Learner, samples: Sequence[Sample]) -> _Measurement:
+    (batch,) = pack(samples, token_budget=sum(sample.num_logical_tokens for sample in samples))
+    with learner.active():
+        logprobs = learner(batch).logprobs_N
+        return _gradients(learner.policy, logprobs, batch.targets)
+
+
+def _measure_plainly(policy: Policy, samples: Sequence[Sample]) -> _Measurement:
+    """The same from the model's own logits, one row per segment, in the order `pack` gives the targets."""
+    (packed,) = pack(samples, token_budget=sum(sample.num_logical_tokens for sample in samples))
+    ordered = [samples[index] for index in packed.sample_indices]
+    rows = []
+    for sample in ordered:
+        for segment in (s for s in sample.segments if s.token_ids):
+            ids = torch.tensor([segment.prompt_ids + segment.token_ids[:-1]], device=policy.device)
+            logits = policy.module(input_ids=ids, use_cache=False).logits[0, len(segment.prompt_ids) - 1 :]
+            wide = logits if logits.dtype is torch.float64 else logits.float()
+            targets = torch.tensor(segment.token_ids, device=policy.device)
+            rows.append((wide / sample.temperature).log_softmax(-1).gather(1, targets[:, None]).squeeze(1))
+    return _gradients(policy, torch.cat(rows), packed.targets)
+
+
+def _gradients(policy: Policy, logprobs: Tensor, targets: Targets) -> _Measurement:
+    """The gradient of a sum with alternating signs, so that errors do not average out."""
+    signs = torch.where(torch.arange(targets.target_ids_N.numel(), device=logprobs.device) % 2 == 0, 1.0, -0.5)
+    parameters = list(policy.trainable_parameters().values())
+    gradients = torch.autograd.grad((logprobs * signs).sum(), parameters, allow_unused=True)
+    flat = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
+    return _Measurement(logprobs=logprobs.detach(), gradients=torch.cat([g.flatten().float() for g in flat]))
+
+
+def _difference(packed: _Measurement, plain: _Measurement) -> str | None:
+    rounding = 2e-3 if plain.logprobs.dtype is torch.float64 or packed.gradients.device.type == "cpu" else 0.25
+    worst = (packed.logprobs - plain.logprobs).abs().max().item()
+    if not worst <= rounding:
+        return f"log-probabilities differ from plain computation by up to {worst:.3g} (limit {rounding})"
+    norms = packed.gradients.norm() * plain.gradients.norm()
+    cosine = (packed.gradients @ plain.gradients / norms.clamp(min=1e-30)).item()
+    needed = 0.999 if rounding < 0.1 else 0.98
+    if norms > 0 and not cosine >= needed:
+        return f"gradients differ from plain computation: cosine {cosine:.4f} (at least {needed})"
+    return None
