@@ -1,0 +1,55 @@
+"""What a turn's tool calls returned: from the next call's history, completed from the tools' own spans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from otel_receiver.episodes.executions import Execution
+from otel_receiver.episodes.history import Turn
+from spanloop.records import Message, QualityFlag, Role, ToolResult, ToolStatus
+
+OUTPUT_TOOLS = ("final_result", "final_answer")
+"""Tools by which frameworks let a model give its structured final answer; nobody returns a result for them."""
+
+
+def observe(turn: Turn, executions: Sequence[Execution]) -> tuple[tuple[Message, ...], frozenset[QualityFlag]]:
+    """The results in the order of the calls, then those of none of them; flags of what is missing or guessed."""
+    calls = turn.action.tool_calls if turn.action is not None else ()
+    by_id = {result.call_id: result for message in turn.results if (result := message.tool_result) is not None}
+    reports = {execution.call_id: execution for execution in executions}
+    flags: set[QualityFlag] = set()
+    observed: list[ToolResult] = []
+    for call in calls:
+        execution = reports.get(call.id)
+        result = _observed(call.id, call.name, by_id.pop(call.id, None), execution)
+        if result is not None:
+            observed.append(result)
+        elif not is_output_tool(call.name):
+            flags.add(QualityFlag.TOOL_RESULT_MISSING)
+        if execution is not None and execution.guessed:
+            flags.add(QualityFlag.AMBIGUOUS_MATCH)
+    observed.extend(by_id.values())
+    return tuple(Message(role=Role.TOOL, parts=(result,)) for result in observed), frozenset(flags)
+
+
+def is_output_tool(name: str) -> bool:
+    """Whether a tool is the framework's way of giving the final answer."""
+    return name.startswith(OUTPUT_TOOLS)
+
+
+def _observed(call_id: str, name: str, told: ToolResult | None, execution: Execution | None) -> ToolResult | None:
+    """What the model was shown, with the status that the tool's own span knows."""
+    if execution is None:
+        return told
+    status = _status(execution)
+    if told is not None:
+        return replace(told, status=status) if told.status is ToolStatus.UNKNOWN else told
+    content = execution.report.result
+    if content is None and status is ToolStatus.ERROR:
+        content = execution.reading.span.error
+    return None if content is None else ToolResult(call_id=call_id, content=content, name=name, status=status)
+
+
+def _status(execution: Execution) -> ToolStatus:
+    return ToolStatus.ERROR if execution.reading.span.failed else execution.report.status

@@ -1,0 +1,111 @@
+"""The loose ends of a trace: where another trace may go on, or may have begun.
+
+A sender without a root makes one trace per model call; a session makes one per request. Each end is a hash that is the
+same in every process, so a store can join them. Two ends belong together when the earlier one's `after_hash` equals the
+later one's `before_hash`, the service is the same, and the conversation ids are equal or one is unknown. Joined traces
+are then assembled together, which decides; a hash only proposes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from otel_receiver.episodes.calls import Call, is_made_id
+from otel_receiver.episodes.keys import DIGEST_BYTES, PrefixTree
+from otel_receiver.episodes.links import Link
+from spanloop.records import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLink:
+    """One loose end of one call; a call may have several."""
+
+    trace_id: str
+    span_id: str
+    service_name: str | None
+    before_hash: str | None = None
+    """What the call continues, where that is not in its own trace."""
+    after_hash: str | None = None
+    """What a call that continues this one has for its `before_hash`."""
+    conversation_id: str | None = None
+    started_at: int | None = None
+
+
+def call_links(calls: Sequence[Call], links: Mapping[Call, Link], prefixes: PrefixTree) -> tuple[CallLink, ...]:
+    """The loose ends, in the order of the calls."""
+    continued = {link.earlier for link in links.values() if _same_trace(link)}
+    inside = {call for call, link in links.items() if _same_trace(link)}
+    found: list[CallLink] = []
+    for call in sorted(calls, key=lambda call: call.order):
+        befores = () if call in inside else set(_befores(call, prefixes))
+        afters = () if call in continued else set(_afters(call, prefixes))
+        found.extend(_end(call, before=before) for before in sorted(befores))
+        found.extend(_end(call, after=after) for after in sorted(afters))
+    return tuple(found)
+
+
+def _same_trace(link: Link) -> bool:
+    return link.earlier.ref.trace_id == link.later.ref.trace_id
+
+
+def _end(call: Call, *, before: str | None = None, after: str | None = None) -> CallLink:
+    return CallLink(
+        trace_id=call.ref.trace_id,
+        span_id=call.ref.span_id,
+        service_name=call.context.service_name,
+        before_hash=before,
+        after_hash=after,
+        conversation_id=call.context.conversation_id,
+        started_at=call.ref.started_at,
+    )
+
+
+def _befores(call: Call, prefixes: PrefixTree) -> Iterator[str]:
+    """Hashes of what the call may continue."""
+    if call.report.response_id and not call.report.messages:
+        yield _labelled("response", call.report.response_id)
+    if _is_rootless(call) and call.report.messages:
+        yield _labelled("retry", prefixes.digest(prefixes.end(call.body)))
+    answer = next((i for i in reversed(range(len(call.body))) if call.body[i].role is Role.ASSISTANT), None)
+    if answer is not None and _needs_predecessor(call, answer):
+        yield prefixes.digest(prefixes.end(call.body[: answer + 1]))
+    yield from (_labelled("call", call_id) for call_id in _orphans(call))
+
+
+def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
+    """Hashes by which another call may continue this one."""
+    if call.report.response_id:
+        yield _labelled("response", call.report.response_id)
+    end = prefixes.end(call.body)
+    if _is_rootless(call) and call.attempt_failed and call.report.messages:
+        yield _labelled("retry", prefixes.digest(end))
+    if call.output is None or not call.report.messages:
+        return
+    yield prefixes.digest(prefixes.child(end, prefixes.key(call.output)))
+    yield from (_labelled("call", part.id) for part in call.output.tool_calls if not is_made_id(part.id))
+
+
+def _needs_predecessor(call: Call, answer: int) -> bool:
+    """Whether the earlier trace changes anything here: a known conversation's new request stands by itself."""
+    new_request = any(message.role is Role.USER for message in call.body[answer + 1 :])
+    return not (new_request and not call.body[answer].tool_calls and call.context.conversation_id is not None)
+
+
+def _orphans(call: Call) -> Iterator[str]:
+    """Ids of the calls that tool results answer and the history lacks."""
+    known: set[str] = set()
+    for message in call.body:
+        known.update(part.id for part in message.tool_calls)
+        result = message.tool_result
+        if result is not None and result.call_id and result.call_id not in known and not is_made_id(result.call_id):
+            yield result.call_id
+
+
+def _is_rootless(call: Call) -> bool:
+    return call.place.reading.span.parent_span_id is None
+
+
+def _labelled(label: str, text: str) -> str:
+    return hashlib.blake2b(f"{label}:{text}".encode(), digest_size=DIGEST_BYTES).hexdigest()

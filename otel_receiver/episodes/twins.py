@@ -1,0 +1,245 @@
+"""Merge the spans that report one and the same model call.
+
+Two instrumentations on one client, a framework over a client, a wrapper that called nothing: in that order of certainty
+a call is known again by its response id, by an enclosing span with an equal answer, and by an equal prompt on a span
+without any answer. Fields come from the richest report; every span id is kept; the call is flagged.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from otel_receiver.dialects.base import ModelCall
+from otel_receiver.episodes.calls import Call, is_made_id
+from otel_receiver.episodes.keys import PrefixTree, squeezed
+from otel_receiver.episodes.tree import completed
+from spanloop.records import BLOCKING_FLAGS, Message, QualityFlag, ToolDefinition, Usage
+
+USAGE_FIELDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+SCALAR_FIELDS = ("finish_reason", "model", "response_model", "response_id", "streamed")
+T = TypeVar("T")
+INTERVAL_SLACK_NS = 50_000_000
+"""How far an inner span may stand out of the outer one: spans of one call are closed one after the other."""
+
+
+def merge_twins(calls: Sequence[Call], prefixes: PrefixTree) -> tuple[Call, ...]:
+    """The calls, one per inference, in their order."""
+    groups = _Groups(calls)
+    _join_by_response(calls, groups)
+    _join_nested(calls, groups, prefixes)
+    _join_unanswered(calls, groups, prefixes)
+    return tuple(sorted((_merged(group) for group in groups.members()), key=lambda call: call.order))
+
+
+class _Groups:
+    """Disjoint sets of calls."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self._calls = calls
+        self._leader = {call: call for call in calls}
+
+    def find(self, call: Call) -> Call:
+        """The call that stands for the set."""
+        while self._leader[call] is not call:
+            self._leader[call] = self._leader[self._leader[call]]
+            call = self._leader[call]
+        return call
+
+    def join(self, one: Call, other: Call) -> None:
+        """Make two sets one; the earlier call leads."""
+        first, second = sorted((self.find(one), self.find(other)), key=lambda call: call.order)
+        self._leader[second] = first
+
+    def members(self) -> tuple[tuple[Call, ...], ...]:
+        """The sets, each in order."""
+        sets: dict[Call, list[Call]] = defaultdict(list)
+        for call in sorted(self._calls, key=lambda call: call.order):
+            sets[self.find(call)].append(call)
+        return tuple(tuple(group) for group in sets.values())
+
+
+def _join_by_response(calls: Sequence[Call], groups: _Groups) -> None:
+    """Join calls with one response id, each from another instrumentation.
+
+    A response id that one instrumentation reports twice says nothing: some model servers send a constant.
+    """
+    by_response: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        if call.report.response_id:
+            by_response[call.report.response_id].append(call)
+    for twins in by_response.values():
+        sources = {(call.context.dialect, call.context.dialect_version) for call in twins}
+        first = max(twins, key=_richness)
+        if len(sources) == len(twins) > 1 and all(_agree(first, twin) for twin in twins):
+            for twin in twins:
+                groups.join(first, twin)
+
+
+def _join_nested(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -> None:
+    """Join an enclosing call with the call inside it that gave its answer."""
+    by_span = {
+        (call.ref.trace_id, call.ref.span_id): call for call in calls if len(call.place.reading.model_calls) == 1
+    }
+    inside: dict[Call, list[Call]] = defaultdict(list)
+    for call in sorted(calls, key=lambda call: call.order):
+        caller = call.place.caller
+        outer = by_span.get((caller.span.trace_id, caller.span.span_id)) if caller is not None else None
+        if outer is not None:
+            inside[outer].append(call)
+    for outer, inner in inside.items():
+        twin = _inner_twin(outer, inner, prefixes)
+        if twin is not None:
+            groups.join(outer, twin)
+
+
+def _inner_twin(outer: Call, inner: Sequence[Call], prefixes: PrefixTree) -> Call | None:
+    """The last of the enclosed calls that may be the enclosing one; of several, only one with its prompt."""
+    for call in reversed(inner):
+        same_prompt = len(inner) == 1 or _prompt(call, prefixes) == _prompt(outer, prefixes)
+        if same_prompt and _contains(outer, call) and _agree(outer, call):
+            return call
+    return None
+
+
+def _join_unanswered(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -> None:
+    """Join a call that reports a prompt and nothing else with the next call of its run that has the same prompt."""
+    runs: dict[tuple[object, ...], list[Call]] = defaultdict(list)
+    for call in calls:
+        if call.report.messages:
+            runs[(*call.scope, _prompt(call, prefixes))].append(call)
+    for run in runs.values():
+        waiting: list[Call] = []
+        for call in sorted(run, key=lambda call: call.order):
+            if _called_nothing(call):
+                waiting.append(call)
+                continue
+            for wrapper in waiting:
+                groups.join(wrapper, call)
+            waiting = []
+
+
+def _called_nothing(call: Call) -> bool:
+    report = call.report
+    return (
+        report.output is None
+        and report.finish_reason is None
+        and report.response_id is None
+        and report.usage == Usage()
+        and not call.ref.failed
+    )
+
+
+def _prompt(call: Call, prefixes: PrefixTree) -> int:
+    return prefixes.end(call.body)
+
+
+def _contains(outer: Call, inner: Call) -> bool:
+    """Whether the inner call lies within the outer one's time, as far as times are known."""
+    times = (outer.ref.started_at, inner.ref.started_at, outer.ref.ended_at, inner.ref.ended_at)
+    if times[0] is not None and times[1] is not None and times[1] < times[0] - INTERVAL_SLACK_NS:
+        return False
+    return times[2] is None or times[3] is None or times[3] <= times[2] + INTERVAL_SLACK_NS
+
+
+def _agree(one: Call, other: Call) -> bool:
+    """Whether two reports can be of one answer: equal, or one lacks the answer or only its tool calls."""
+    if one.output is None or other.output is None:
+        return True
+    if one.output.tool_calls and other.output.tool_calls:
+        return _call_names(one.output) == _call_names(other.output)
+    return squeezed(one.output.text) == squeezed(other.output.text) or not (_says(one.output) and _says(other.output))
+
+
+def _call_names(message: Message) -> list[str]:
+    return [call.name for call in message.tool_calls]
+
+
+def _says(message: Message) -> bool:
+    return bool(message.tool_calls or message.text.strip())
+
+
+def _richness(call: Call) -> tuple[object, ...]:
+    """More is richer; the order of calls settles what is left, so that the choice is the same every time."""
+    report = call.report
+    return (
+        -len(report.flags & BLOCKING_FLAGS),
+        len(report.messages),
+        report.output is not None,
+        _output_richness(report.output),
+        report.tools is not None,
+        sum(getattr(report, name) is not None for name in SCALAR_FIELDS),
+        sum(getattr(report.usage, name) is not None for name in USAGE_FIELDS),
+        sum(len(message.text) for message in report.messages),
+        not call.ref.failed,
+        tuple(-value if isinstance(value, int) else value for value in call.order),
+    )
+
+
+def _output_richness(output: Message | None) -> tuple[int, int, int]:
+    if output is None:
+        return (0, 0, 0)
+    calls = output.tool_calls
+    return (len(calls), sum(not is_made_id(call.id) for call in calls), len(output.text))
+
+
+def _merged(group: tuple[Call, ...]) -> Call:
+    """One call out of the reports of a group."""
+    if len(group) == 1:
+        return group[0]
+    ranked = sorted(group, key=_richness, reverse=True)
+    best = ranked[0]
+    context = best.context
+    for other in ranked[1:]:
+        context = completed(context, other.context)
+    outermost = next(call for call in group if call.ref.trace_id == best.ref.trace_id)
+    spans = dict.fromkeys(call.ref.span_id for call in group if call.ref.span_id != best.ref.span_id)
+    return replace(
+        best,
+        ref=replace(
+            best.ref,
+            started_at=min((call.ref.started_at for call in group if call.ref.started_at is not None), default=None),
+            ended_at=max((call.ref.ended_at for call in group if call.ref.ended_at is not None), default=None),
+            succeeded=any(call.ref.succeeded for call in group),
+        ),
+        place=outermost.place,
+        context=context,
+        report=_merged_report([call.report for call in ranked]),
+        merged_span_ids=tuple(spans),
+        flags=best.flags | {QualityFlag.DUPLICATE_MERGED},
+    )
+
+
+def _merged_report(ranked: Sequence[ModelCall]) -> ModelCall:
+    """The richest report, completed field by field from the others."""
+    best = ranked[0]
+    output = max((report.output for report in ranked), key=_output_richness)
+    usage = Usage(**{name: _first(getattr(report.usage, name) for report in ranked) for name in USAGE_FIELDS})
+    flags = best.flags - {QualityFlag.OUTPUT_MISSING} if output is not None else best.flags
+    if output is not best.output:
+        flags -= {QualityFlag.OUTPUT_TRUNCATED}
+    return replace(
+        best,
+        output=output,
+        tools=_merged_tools([report.tools for report in ranked]),
+        usage=usage,
+        auxiliary=any(report.auxiliary for report in ranked),
+        flags=flags,
+        finish_reason=_first(report.finish_reason for report in ranked),
+        model=_first(report.model for report in ranked),
+        response_model=_first(report.response_model for report in ranked),
+        response_id=_first(report.response_id for report in ranked),
+        streamed=_first(report.streamed for report in ranked),
+    )
+
+
+def _merged_tools(offers: Sequence[tuple[ToolDefinition, ...] | None]) -> tuple[ToolDefinition, ...] | None:
+    """The definitions of the report that says most about them."""
+    known = [offer for offer in offers if offer is not None]
+    return max(known, key=lambda offer: sum(tool.parameters is not None for tool in offer), default=None)
+
+
+def _first(values: Iterable[T | None]) -> T | None:
+    return next((value for value in values if value is not None), None)
