@@ -101,6 +101,8 @@ class _Reader:
         if self.peek != ("mark", "("):
             return _NAMES.get(name, name)
         self._take()
+        if depth > REPR_DEPTH_MAX:
+            return self._stop()
         arguments = self._arguments(depth + 1)
         self._close(")")
         if name == "set" and "" in arguments:
@@ -129,10 +131,8 @@ class _Reader:
     def _list(self, closer: str, depth: int) -> list[object]:
         items: list[object] = []
         while self.peek not in (_END, ("mark", closer)):
-            if self.peek == ("mark", ","):
-                self._take()
-                continue
             items.append(self.value(depth + 1))
+            self._separate(closer)
         self._close(closer)
         return items
 
@@ -141,17 +141,22 @@ class _Reader:
         pairs: dict[str, object] = {}
         items: list[object] = []
         while self.peek not in (_END, ("mark", "}")):
-            if self.peek == ("mark", ","):
-                self._take()
-                continue
             key = self.value(depth + 1)
             if self.peek == ("mark", ":"):
                 self._take()
                 pairs[str(key)] = self.value(depth + 1)
             else:
                 items.append(key)
+            self._separate("}")
         self._close("}")
         return items if items and not pairs else pairs
+
+    def _separate(self, closer: str) -> None:
+        """Take the comma between elements; anything else but the closing mark is no literal."""
+        if self.peek == ("mark", ","):
+            self._take()
+        elif self.peek != ("mark", closer):
+            self._stop()
 
     def _close(self, closer: str) -> None:
         if self.peek == ("mark", closer):
