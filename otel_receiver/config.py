@@ -116,6 +116,23 @@ class LogConfig(Section):
     """Size of the log at which its oldest processed segments are deleted before that age."""
 
 
+class BufferConfig(Section):
+    """Traces that wait for their last spans. Times are of arrival: senders' clocks are not trusted."""
+
+    quiet_s: Seconds = 3.0
+    """Wait without news after the root span or an end marker; longer than a Collector's flush and retry."""
+    idle_s: Seconds = 60.0
+    """Wait without news while no root has come."""
+    age_max_s: Seconds = 3_600.0
+    """Age at which a trace is closed although news still come."""
+    traces_max: Count = 50_000
+    """Open traces; the oldest is closed for one more."""
+    records_per_trace_max: Count = 100_000
+    """Spans and log records of one open trace."""
+    bytes_max: Bytes = 1 * GIB
+    """Text and bytes in all open traces, estimated; the oldest are closed for more."""
+
+
 class PipelineConfig(Section):
     """The processor, which turns the log into episodes."""
 
@@ -159,6 +176,7 @@ class ReceiverConfig(Section):
     limits: LimitsConfig = LimitsConfig()
     admission: AdmissionConfig = AdmissionConfig()
     log: LogConfig = LogConfig()
+    buffer: BufferConfig = BufferConfig()
     pipeline: PipelineConfig = PipelineConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
