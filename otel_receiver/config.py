@@ -150,6 +150,17 @@ class PipelineConfig(Section):
     """Log read again for the earlier records of one derivation; beyond it the trace is derived with what is there."""
 
 
+class StoreConfig(Section):
+    """The DuckDB file with the episodes, opened for each batch and closed again."""
+
+    lock_wait_s: Seconds = 10.0
+    """Wait for other processes to let go of the file, before the write is put off."""
+    threads: Count = 2
+    """Threads of one write or query."""
+    memory_limit: str = "2GiB"
+    """Memory of one write or query, in DuckDB's notation."""
+
+
 class MetricExport(StrEnum):
     """Where the receiver's own metrics go besides /metrics."""
 
@@ -178,6 +189,7 @@ class ReceiverConfig(Section):
     log: LogConfig = LogConfig()
     buffer: BufferConfig = BufferConfig()
     pipeline: PipelineConfig = PipelineConfig()
+    store: StoreConfig = StoreConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
 

@@ -50,6 +50,14 @@ class LogMismatch(PermanentError):
     """A store that was derived from another ingest log."""
 
 
+class StoreUnusable(PermanentError):
+    """A path that cannot be a store: no DuckDB file, another program's tables, a missing directory."""
+
+
+class StoreTooNew(PermanentError):
+    """A store written by a newer version of this program."""
+
+
 class LogEntryMissing(PermanentError):
     """An entry that was retired, or a position that is none."""
 
@@ -60,3 +68,7 @@ class LogWriteFailed(RetryableError):
 
 class Overloaded(RetryableError):
     """Too many bytes in flight, or the processor is too far behind."""
+
+
+class StoreBusy(RetryableError):
+    """Another process, which the text names, holds the DuckDB file."""
