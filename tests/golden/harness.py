@@ -1,0 +1,105 @@
+"""Run captured payloads through the receiver's own stages and show the episodes as the golden files write them.
+
+A tag has any number of payloads, `payloads/<tag>.traces*.pb` and `payloads/<tag>.logs*.pb`, and one golden file,
+`expected/<tag>.json`, written by hand from the scenario and from what the payload carries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from otel_receiver.config import LimitsConfig
+from otel_receiver.dialects.base import Reading
+from otel_receiver.dialects.registry import read_logs_alone, read_span
+from otel_receiver.episodes.assemble import assemble
+from otel_receiver.otlp import parse_logs, parse_traces
+from otel_receiver.spans import LogRecord, Span
+from spanloop.convert import messages_to_chat, tools_to_chat
+from spanloop.records import EndReason, Episode, Feedback, Step
+
+HERE = Path(__file__).parent
+PAYLOADS = HERE / "payloads"
+EXPECTED = HERE / "expected"
+EPISODE_KEYS = ("conversation_id", "user_id", "agent_name", "service_name", "dialect", "model")
+USAGE_KEYS = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens")
+
+
+def tags() -> list[str]:
+    """Every tag that has a payload."""
+    return sorted({path.name.split(".")[0] for path in PAYLOADS.glob("*.pb")})
+
+
+def load(tag: str) -> tuple[list[Span], list[LogRecord]]:
+    """The spans and log records of a tag, in the order of the wire."""
+    limits = LimitsConfig()
+    traces, logs = sorted(PAYLOADS.glob(f"{tag}.traces*.pb")), sorted(PAYLOADS.glob(f"{tag}.logs*.pb"))
+    spans = [span for path in traces for span in parse_traces(path.read_bytes(), limits).records]
+    return spans, [record for path in logs for record in parse_logs(path.read_bytes(), limits).records]
+
+
+def read(spans: list[Span], logs: list[LogRecord]) -> list[Reading]:
+    """The readings of spans with their log records."""
+    by_span: dict[tuple[str, str], list[LogRecord]] = defaultdict(list)
+    for record in logs:
+        by_span[record.trace_id, record.span_id].append(record)
+    return [read_span(span, by_span[span.trace_id, span.span_id]) for span in spans]
+
+
+def derive(tag: str) -> tuple[list[Episode], list[Feedback]]:
+    """The episodes of a tag by time, and all its feedback."""
+    spans, logs = load(tag)
+    derivation = assemble(read(spans, logs), EndReason.IMPORTED)
+    known = {(span.trace_id, span.span_id) for span in spans}
+    alone = read_logs_alone([record for record in logs if (record.trace_id, record.span_id) not in known])
+    episodes = sorted(derivation.episodes, key=lambda episode: (episode.started_at or 0, episode.episode_id))
+    return episodes, [*derivation.feedback, *alone]
+
+
+def expected(tag: str) -> dict[str, object]:
+    """The golden file of a tag."""
+    return json.loads((EXPECTED / f"{tag}.json").read_text())
+
+
+def show(tag: str) -> dict[str, object]:
+    """What the receiver makes of a tag, in the form of its golden file."""
+    episodes, feedback = derive(tag)
+    shown: dict[str, object] = {"episodes": [_episode(episode, episodes) for episode in episodes]}
+    if feedback:
+        shown["feedback"] = sorted((_feedback(item) for item in feedback), key=json.dumps)
+    return shown
+
+
+def _episode(episode: Episode, episodes: list[Episode]) -> dict[str, object]:
+    shown: dict[str, object] = {key: getattr(episode, key) for key in EPISODE_KEYS}
+    shown["status"] = str(episode.status)
+    shown["quality_flags"] = sorted(episode.quality_flags)
+    if episode.parent_episode_id is not None:
+        ids = [other.episode_id for other in episodes]
+        shown["parent"] = {"episode": ids.index(episode.parent_episode_id), "call_id": episode.parent_call_id}
+    shown["steps"] = [_step(step) for step in episode.steps]
+    return shown
+
+
+def _step(step: Step) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "messages": messages_to_chat(step.messages),
+        "tools": None if step.tools is None else tools_to_chat(step.tools),
+        "action": None if step.action is None else messages_to_chat([step.action])[0],
+        "observations": messages_to_chat(step.observations),
+        "finish_reason": step.finish_reason,
+        "model": step.model,
+        "response_model": step.response_model,
+        "usage": {key: getattr(step.usage, key) for key in USAGE_KEYS},
+        "trainable": step.trainable,
+        "quality_flags": sorted(step.quality_flags),
+    }
+    if step.error is not None:
+        shown["error"] = step.error
+    return shown
+
+
+def _feedback(item: Feedback) -> dict[str, object]:
+    keys = ("name", "score", "label", "comment", "source", "trace_id", "span_id", "response_id", "conversation_id")
+    return {key: getattr(item, key) for key in keys if getattr(item, key) is not None}
