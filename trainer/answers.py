@@ -1,7 +1,4 @@
-"""Points answered and scored: what training and evaluation have in common.
-
-In: decision points, a sampler, a reward model. Out: each point with its rollouts and rewards, or why it has none.
-"""
+"""Points with answers and rewards: what scoring, training and evaluation have in common."""
 
 from __future__ import annotations
 
@@ -10,13 +7,8 @@ from dataclasses import dataclass
 
 from trainer.dataset import DecisionPoint
 from trainer.rewards.base import Answer, Reward, RewardModel
-from trainer.rollouts.base import Prompt, Rollout, Sampler, SamplingParams
-from trainer.rollouts.errors import ContextLimitError
-from trainer.rollouts.rendering import RenderingError
+from trainer.rollouts.base import Rollout
 from trainer.statistics import mean
-
-PROMPT_TOO_LONG = "the prompt fills the policy's context"
-PROMPT_REFUSED = "the chat template refuses the prompt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +37,6 @@ def _aspect_value(reward: Reward, aspect: str) -> float | None:
     return next((score.value for score in reward.criteria if score.name == aspect), None)
 
 
-def answer_points(
-    points: Sequence[DecisionPoint], sampler: Sampler, reward_model: RewardModel, params: SamplingParams
-) -> tuple[AnsweredPoint, ...]:
-    """Fresh answers to every point, scored, in the order of the points."""
-    refused, groups = _sample(points, sampler, params)
-    return tuple(
-        AnsweredPoint(point=point, refused=refused[point.point_id])
-        if point.point_id in refused
-        else _scored(point, groups[point.point_id], reward_model)
-        for point in points
-    )
-
-
 def recorded_answers(points: Sequence[DecisionPoint], reward_model: RewardModel) -> tuple[AnsweredPoint, ...]:
     """What the recorded policy did at every point, scored by the same reward model."""
     return tuple(_recorded(point, reward_model) for point in points)
@@ -68,38 +47,3 @@ def _recorded(point: DecisionPoint, reward_model: RewardModel) -> AnsweredPoint:
         return AnsweredPoint(point=point, refused="the recorded action is missing")
     answer = Answer(point=point, message=point.action, finish_reason=point.finish_reason)
     return AnsweredPoint(point=point, rewards=reward_model.score_group([answer]))
-
-
-def _scored(point: DecisionPoint, rollouts: tuple[Rollout, ...], reward_model: RewardModel) -> AnsweredPoint:
-    answers = [Answer(point=point, message=item.message, finish_reason=item.finish_reason) for item in rollouts]
-    return AnsweredPoint(point=point, rollouts=rollouts, rewards=reward_model.score_group(answers))
-
-
-Refused = dict[str, str]
-Groups = dict[str, tuple[Rollout, ...]]
-
-
-def _sample(points: Sequence[DecisionPoint], sampler: Sampler, params: SamplingParams) -> tuple[Refused, Groups]:
-    """Groups by point id; prompts that no policy can be asked are set aside, and the others asked again."""
-    if not points:
-        return {}, {}
-    prompts = [Prompt(prompt_id=item.point_id, messages=item.messages, tools=item.tools) for item in points]
-    try:
-        groups = sampler.sample(prompts, params)
-    except ContextLimitError as error:
-        rest = [point for point in points if point.point_id not in error.prompt_ids]
-        refused, sampled = _sample(rest, sampler, params)
-        return {**refused, **dict.fromkeys(error.prompt_ids, PROMPT_TOO_LONG)}, sampled
-    except RenderingError:
-        return _sample_halves(points, sampler, params)
-    return {}, {prompt.prompt_id: group for prompt, group in zip(prompts, groups, strict=True)}
-
-
-def _sample_halves(points: Sequence[DecisionPoint], sampler: Sampler, params: SamplingParams) -> tuple[Refused, Groups]:
-    """One of the prompts cannot be rendered and the error does not name it: halve until it stands alone."""
-    if len(points) == 1:
-        return {points[0].point_id: PROMPT_REFUSED}, {}
-    middle = len(points) // 2
-    refused, groups = _sample(points[:middle], sampler, params)
-    refused_too, more = _sample(points[middle:], sampler, params)
-    return {**refused, **refused_too}, {**groups, **more}

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 
 from tqdm import tqdm
 
-from trainer.answers import REWARD, AnsweredPoint, answer_points, recorded_answers
+from trainer.answers import REWARD, AnsweredPoint, recorded_answers
+from trainer.asking import answer_points
 from trainer.config import EvalConfig
 from trainer.dataset import Candidate, DecisionPoint, Pool, draw_evenly
 from trainer.rewards.base import RewardModel

@@ -49,7 +49,9 @@ class Reward:
 class Criterion(Protocol):
     """Scores answers on one aspect."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call the aspect."""
 
     def score(self, answer: Answer) -> CriterionScore:
         """The aspect's score; raises nothing on a bad answer, since bad answers are what it is for."""
@@ -58,8 +60,9 @@ class Criterion(Protocol):
 class RewardModel(Protocol):
     """Scores the answers to one state: a specification of checks, or a judge that compares them."""
 
-    spec_hash: str
-    """Equal hashes score equally: it covers everything the scores depend on."""
+    @property
+    def spec_hash(self) -> str:
+        """Equal hashes score equally: it covers everything the scores depend on."""
 
     def score_group(self, answers: Sequence[Answer]) -> tuple[Reward, ...]:
         """One reward per answer, in their order; an answer that cannot be scored has the value `None`."""
