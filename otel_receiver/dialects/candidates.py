@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from otel_receiver.dialects.notes import Notes
-from spanloop.records import Message, TextPart, ToolResult
+from spanloop.records import Message, TextPart, ToolResult, ToolStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +45,10 @@ def best(carriers: Iterable[Carrier], *, exhaustive: bool = False) -> Carried | 
     return max(found, key=_richness, default=None)
 
 
-def _richness(carried: Carried) -> tuple[int, bool, int]:
+def _richness(carried: Carried) -> tuple[int, bool, int, int]:
     """Parts first: a carrier that lost its tool calls is poorer, however clean it looks."""
     parts = [part for message in carried.messages for part in message.parts]
     characters = sum(len(part.text) for part in parts if isinstance(part, TextPart))
     characters += sum(len(part.content) for part in parts if isinstance(part, ToolResult))
-    return len(parts), carried.is_sound, characters
+    judged = sum(isinstance(part, ToolResult) and part.status is not ToolStatus.UNKNOWN for part in parts)
+    return len(parts), carried.is_sound, judged, characters

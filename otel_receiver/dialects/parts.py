@@ -72,7 +72,9 @@ def call_part(call_id: object, name: object, arguments: object, notes: Notes) ->
         notes.flag(QualityFlag.MESSAGE_UNPARSED)
         return ()
     identity = as_word(call_id) or ""
-    return (ToolCall(id=UNKNOWN_ID if identity in NO_IDS else identity, name=word, arguments=_arguments(arguments)),)
+    return (
+        ToolCall(id=UNKNOWN_ID if identity in NO_IDS else identity, name=word, arguments=_arguments(arguments, notes)),
+    )
 
 
 def result_part(call_id: object, content: object, notes: Notes, *, name: object = None, failed: object = None) -> Part:
@@ -125,12 +127,15 @@ def _plain_text(item: object) -> str | None:
 _TEXT_KEYS = {"type", "text", "content", "annotations", "id", "cache_control", "citations", "index"}
 
 
-def _arguments(value: object) -> str:
+def _arguments(value: object, notes: Notes) -> str:
     """Arguments as JSON text: text as carried, an object in compact form, no arguments as the empty object."""
     if value is None:
         return "{}"
     text = as_text(value)
-    return text if text is not None else compact_json(value)
+    if text is None:
+        return compact_json(value)
+    notes.check_text(text)
+    return text
 
 
 def _text(part: Mapping[str, object], notes: Notes) -> tuple[Part, ...]:
