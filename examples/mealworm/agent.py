@@ -6,7 +6,7 @@ All users' next model calls are answered in one batch: the policy samples many p
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from examples.mealworm.domain import Request
@@ -86,7 +86,6 @@ def work(
     temperature: float,
     seed: int,
     tracer: AgentTracer | None = None,
-    on_over: Callable[[Run], None] = lambda _: None,
 ) -> tuple[Run, ...]:
     """Work on all tasks at once, to their ends; with a tracer every step is exported as spans."""
     runs = tuple(Run(task=task, messages=opening(task.request)) for task in tasks)
@@ -99,8 +98,6 @@ def work(
         params = SamplingParams(num_samples=1, temperature=temperature, max_tokens=MAX_ACTION_TOKENS, seed=seed + step)
         for run, rollout in zip(active, _answers(sampler, active, params), strict=True):
             _advance(run, rollout)
-            if run.over:
-                on_over(run)
     return runs
 
 

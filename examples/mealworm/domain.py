@@ -30,11 +30,14 @@ class Diet(StrEnum):
 
 
 class Split(StrEnum):
-    """Which pool a user belongs to; all episodes of a user are one conversation."""
+    """What a user's wishes are for; all episodes of a user are one conversation."""
 
     TRAIN = "train"
+    """The base policy is trained on traces of these."""
     VALIDATION = "validation"
-    HELDOUT = "heldout"
+    """The base policy is measured on these."""
+    PRODUCTION = "production"
+    """The demo's users, which the base policy has never seen; the trainer splits them again by conversation."""
 
 
 FISH = ("cod", "salmon", "tuna", "trout", "haddock", "sardine", "mackerel", "halibut")
@@ -90,7 +93,7 @@ FIRST_SUNDAY = date(2026, 11, 29)
 WEEKS = tuple((FIRST_SUNDAY + timedelta(weeks=week)).isoformat() for week in range(26))
 """Sundays a plan may start on, as ISO dates."""
 
-HELDOUT_PERCENT = 10
+PRODUCTION_PERCENT = 10
 VALIDATION_PERCENT = 10
 
 
@@ -145,9 +148,13 @@ def profiles_of(split: Split, seed: int = 0) -> tuple[Profile, ...]:
     """The users of one pool, shuffled. Combinations are held out; every word occurs in every pool."""
     shuffled = list(all_profiles())
     random.Random(f"split {seed}").shuffle(shuffled)  # noqa: S311  a reproducible split, not a secret
-    heldout = len(shuffled) * HELDOUT_PERCENT // 100
-    validation = heldout + len(shuffled) * VALIDATION_PERCENT // 100
-    bounds = {Split.HELDOUT: (0, heldout), Split.VALIDATION: (heldout, validation), Split.TRAIN: (validation, None)}
+    production = len(shuffled) * PRODUCTION_PERCENT // 100
+    validation = production + len(shuffled) * VALIDATION_PERCENT // 100
+    bounds = {
+        Split.PRODUCTION: (0, production),
+        Split.VALIDATION: (production, validation),
+        Split.TRAIN: (validation, None),
+    }
     start, stop = bounds[split]
     return tuple(shuffled[start:stop])
 

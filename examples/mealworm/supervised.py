@@ -1,8 +1,8 @@
 """Supervised training of the base policy: traces to batches, a loss with throw-away heads, Muon and AdamW.
 
 A tiny model finds the save step by itself only after very long. Throw-away heads help: they name at every ingredient
-whether it is forbidden, and at every result whether it is suitable and the how-manieth suitable one it is. They share
-the trunk while it is trained and are then discarded.
+whether it is forbidden, at every result whether it is suitable and the how-manieth suitable one it is, and before
+every meal of a plan which of these it is to be. They share the trunk while it is trained and are then discarded.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from examples.mealworm.domain import ALL_LISTINGS
+from examples.mealworm.domain import ALL_LISTINGS, TITLES, Kind
 from examples.mealworm.state import read_state
 from examples.mealworm.teacher import Trace
 from examples.mealworm.tools import TOOLS
-from examples.mealworm.vocabulary import ASSISTANT, END, NEXT_PAGE, PAD, START, TITLE, WITH
+from examples.mealworm.vocabulary import ASSISTANT, END, MEALS, NEXT_PAGE, PAD, START, TITLE, WITH
 from spanloop.convert import tools_to_chat
 from spanloop.records import Message
 from trainer.rollouts.rendering import to_chat
@@ -28,8 +28,12 @@ IGNORED = -100
 VERDICTS = ("ok", "recent", "forbidden", "listing")
 NUM_RANKS = 6
 """0 = not suitable, then the how-manieth suitable result of its list."""
+NUM_SLOTS = 4
+"""Before a meal is written: whether it is to be the first or second suitable fish, or the first or second chicken."""
 OTHER_WEIGHT = 0.1
 """Loss weight of tokens the policy does not write; they still teach the words."""
+MEAL_WEIGHT = 4.0
+"""Of a meal the policy writes: the few tokens of an action that are not a matter of form."""
 HEAD_WEIGHT = 0.5
 
 
@@ -55,6 +59,7 @@ class Example:
     forbidden: list[int]
     verdict: list[int]
     rank: list[int]
+    slot: list[int]
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, size: ModelSize) -> Qwen3ForCausalLM:
@@ -82,15 +87,21 @@ class Heads(nn.Module):
     """The throw-away heads."""
 
     def __init__(self, hidden: int) -> None:
-        """Three linear read-outs of the last hidden state."""
+        """Four linear read-outs of the last hidden state."""
         super().__init__()
         self.forbidden = nn.Linear(hidden, 2)
         self.verdict = nn.Linear(hidden, len(VERDICTS))
         self.rank = nn.Linear(hidden, NUM_RANKS)
+        self.slot = nn.Linear(hidden, NUM_SLOTS)
 
     def loss(self, states: Tensor, batch: Batch) -> Tensor:
-        """Sum of the three mean cross entropies at their places."""
-        pairs = ((self.forbidden, batch.forbidden), (self.verdict, batch.verdict), (self.rank, batch.rank))
+        """Sum of the mean cross entropies at their places."""
+        pairs = (
+            (self.forbidden, batch.forbidden),
+            (self.verdict, batch.verdict),
+            (self.rank, batch.rank),
+            (self.slot, batch.slot),
+        )
         losses = []
         for head, targets in pairs:
             places = targets != IGNORED
@@ -107,6 +118,7 @@ class Batch:
     forbidden: Tensor
     verdict: Tensor
     rank: Tensor
+    slot: Tensor
 
 
 class Encoder:
@@ -117,7 +129,8 @@ class Encoder:
         self.tokenizer = tokenizer
         self.end, self.start, self.assistant, self.title = self._ids(END, START, ASSISTANT, TITLE)
         self.before_ingredient = set(self._ids(WITH, NEXT_PAGE))
-        self.pad = self._ids(PAD)[0]
+        self.pad, self.meals = self._ids(PAD, MEALS)
+        self.dishes = set(self._ids(*TITLES[Kind.FISH], *TITLES[Kind.CHICKEN]))
 
     def _ids(self, *tokens: str) -> list[int]:
         return [token_id(self.tokenizer, token) for token in tokens]
@@ -128,12 +141,14 @@ class Encoder:
         tokens = [str(self.tokenizer.convert_ids_to_tokens(number)) for number in ids]
         forbidden, verdict, rank = self._places(ids, tokens, trace)
         weights = self._weights(ids, trace.imitate)
-        return Example(ids=ids, weights=weights, forbidden=forbidden, verdict=verdict, rank=rank)
+        slot = self._slots(ids, tokens, weights, rank)
+        return Example(ids=ids, weights=weights, forbidden=forbidden, verdict=verdict, rank=rank, slot=slot)
 
     def _weights(self, ids: list[int], imitate: Sequence[bool]) -> list[float]:
         weights, spoken, turn = [], False, -1
         for index, token in enumerate(ids):
-            weights.append(float(imitate[turn]) if spoken else OTHER_WEIGHT)
+            own = MEAL_WEIGHT if token in self.dishes else 1.0
+            weights.append(own * imitate[turn] if spoken else OTHER_WEIGHT)
             if spoken and token == self.end:
                 spoken = False
             elif token == self.assistant and index and ids[index - 1] == self.start:
@@ -156,6 +171,17 @@ class Encoder:
                 rank[index] = suitable if verdict[index] == 0 else 0
         return forbidden, verdict, rank
 
+    def _slots(self, ids: list[int], tokens: list[str], weights: list[float], rank: list[int]) -> list[int]:
+        """Where a clean plan's next meal comes from, at the token before it."""
+        suitable = {token: number for token, number in zip(tokens, rank, strict=True) if 1 <= number <= NUM_SLOTS // 2}
+        slot, writing = [IGNORED] * len(ids), False
+        for index in range(1, len(ids)):
+            writing = weights[index] >= 1.0 and (writing or ids[index] == self.meals)
+            if writing and tokens[index] in suitable:
+                offset = 0 if tokens[index] in TITLES[Kind.FISH] else NUM_SLOTS // 2
+                slot[index - 1] = offset + suitable[tokens[index]] - 1
+        return slot
+
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Right-padded tensors; causal attention never looks right, so no mask is needed."""
         length = max(len(example.ids) for example in examples)
@@ -170,6 +196,7 @@ class Encoder:
             forbidden=pad([example.forbidden for example in examples], IGNORED),
             verdict=pad([example.verdict for example in examples], IGNORED),
             rank=pad([example.rank for example in examples], IGNORED),
+            slot=pad([example.slot for example in examples], IGNORED),
         )
 
 

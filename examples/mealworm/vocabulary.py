@@ -22,6 +22,7 @@ SPECIALS = (PAD, START, END, UNKNOWN)
 
 WITH = '{"with": "'
 TITLE = '", "title": "'
+MEALS = '", "meals": ["'
 NEXT_PAGE = '"}, {"with": "'
 ASSISTANT = "assistant\n"
 
@@ -30,7 +31,7 @@ TOOLS_INTRO = "\n\n# Tools\nCall a tool with JSON between <tool_call> and </tool
 
 MARKS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "</tools>", "<think>", "</think>")
 JSON_PIECES = (
-    '{"name": "', '", "arguments": {"', 'query": "', 'limit": ', 'path": "', '", "meals": ["', 'text": "', '", "',
+    '{"name": "', '", "arguments": {"', 'query": "', 'limit": ', 'path": "', MEALS, 'text": "', '", "',
     '"}}', '"}', '"]}}', '"]', '"]}', "}}", "}", '{"meals": ["', '{"results": [', WITH, TITLE, NEXT_PAGE, '"}]}',
     '{"saved": "', BAD_ARGUMENTS, UNKNOWN_TOOL, NOTHING_FOUND, ".md", '.md"}', " dinner", "30", ", ", ": ", "Saved ",
     "system\n", "user\n", ASSISTANT,
