@@ -46,8 +46,11 @@ class ChatFormError(ValueError):
 
 
 def compact_json(value: object) -> str:
-    """JSON text without spaces, as records hold it; raises ValueError on NaN and infinities, which JSON lacks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """JSON text without spaces, as records hold it. Raises ValueError on NaN, infinities and too deep a nesting."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except RecursionError as error:
+        raise ValueError("the value nests deeper than JSON is written") from error
 
 
 def parse_json(text: str) -> object:

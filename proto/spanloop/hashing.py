@@ -28,7 +28,7 @@ def canonical_json(text: str) -> str:
     """The JSON text with sorted keys and no spaces; the text itself where it is no JSON, as models may write."""
     try:
         return json.dumps(parse_json(text), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

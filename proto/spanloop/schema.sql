@@ -80,6 +80,7 @@ COMMENT ON COLUMN store.blobs.num_bytes IS 'Length of the data.';
 COMMENT ON COLUMN store.blobs.data IS 'The bytes.';
 
 CREATE TABLE store.episodes (
+  episode_number BIGINT NOT NULL,
   episode_id VARCHAR NOT NULL,
   revision INTEGER NOT NULL,
   conversation_id VARCHAR,
@@ -103,6 +104,7 @@ CREATE TABLE store.episodes (
   written_at TIMESTAMP_NS NOT NULL
 );
 COMMENT ON TABLE store.episodes IS 'Every revision of every episode; the view `episodes` shows the newest of each.';
+COMMENT ON COLUMN store.episodes.episode_number IS 'Number of this revision in this file, in the order of writing: a cursor for readers.';
 COMMENT ON COLUMN store.episodes.episode_id IS 'Derived from the first model call''s trace and span id.';
 COMMENT ON COLUMN store.episodes.revision IS 'Counted from 1; one more each time the derived content changes.';
 COMMENT ON COLUMN store.episodes.conversation_id IS 'Session or thread the episode belongs to.';
