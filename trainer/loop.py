@@ -162,7 +162,7 @@ async def _step(workspace: Workspace, run: Run, stages: Stages, step: int, batch
     )
     rows: list[Row] = [update, checkpoint, *group_rows(run.run_id, step, groups, stages.reward_model.spec_hash)]
     workspace.insert(rows)
-    await stages.prune(keep=promoted_paths(workspace))
+    stages.prune(keep=promoted_paths(workspace))
     log.info("step run=%s %s", run.run_id, _describe(update, groups))
     return update
 

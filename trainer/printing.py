@@ -81,7 +81,7 @@ def list_runs(workspace: Workspace) -> list[dict[str, Value]]:
         "(SELECT count(*) FROM pool_openings AS o WHERE o.run_id = s.run_id) AS heldout_openings "
         "FROM run_status AS s LEFT JOIN (SELECT * FROM comparisons WHERE pool = 'heldout' AND baseline = 'base' "
         "AND candidate = 'tuned' AND aspect = 'reward' AND step_index IS NULL "
-        "QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY compared_at DESC, temperature DESC) = 1) AS h "
+        "QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY temperature DESC, compared_at DESC) = 1) AS h "
         "USING (run_id) ORDER BY s.run_id"
     )
     current = current_checkpoint(workspace)
