@@ -38,6 +38,8 @@ class DropReason(StrEnum):
     """One scored answer has nothing to be compared with."""
     ZERO_VARIANCE = "zero_variance"
     """All scored answers have the same reward."""
+    NOTHING_SAMPLED = "nothing_sampled"
+    """No answer carries tokens that could be trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

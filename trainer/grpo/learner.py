@@ -6,7 +6,7 @@ entry through which all parameters are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import cast
@@ -135,7 +135,7 @@ def _checkpointed_layers(policy: Policy) -> Iterator[None]:
     renamed = hasattr(model, "activation_checkpointing_enable")
     enable = model.activation_checkpointing_enable if renamed else model.gradient_checkpointing_enable
     disable = model.activation_checkpointing_disable if renamed else model.gradient_checkpointing_disable
-    enable()
+    cast("Callable[[], None]", enable)()
     # Only the layers themselves: `train()` would switch on dropout below them, and the sampler used none.
     for layer in layers:
         layer.training = True
@@ -144,7 +144,7 @@ def _checkpointed_layers(policy: Policy) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.training = False
-        disable()
+        cast("Callable[[], None]", disable)()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

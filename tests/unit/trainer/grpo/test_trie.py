@@ -88,7 +88,7 @@ def test_sampling_logprobs_and_temperatures_stand_at_their_tokens():
     (packed,) = pack(samples, token_budget=100)
     first = packed.targets.sample_index_N == packed.sample_indices.index(0)
     assert [-0.5, -1.5] == packed.targets.sampling_logprobs_N[first].tolist()
-    assert torch.tensor([0.7, 0.7]).tolist() == packed.targets.temperature_N[first].tolist()
+    assert [0.7, 0.7] == packed.targets.temperature_N[first].tolist()
     assert packed.targets.sampling_logprobs_N[~first].isnan().all()
 
 
