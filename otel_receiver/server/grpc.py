@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from otel_receiver.config import LimitsConfig, ServerConfig, TlsConfig
 from otel_receiver.errors import AddressInUse
 from otel_receiver.ingest_log import Signal
-from otel_receiver.server.auth import check_exposure, check_tls, parse_address, read_secret
+from otel_receiver.server.auth import Address, check_exposure, check_tls, parse_address, read_secret
 from otel_receiver.server.exchange import Exchange, Refusal
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,9 @@ class GrpcServer:
         )
         self._server.add_generic_rpc_handlers([_handlers(name, self._handler(sig)) for name, sig in SERVICES.items()])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port = self._bind()
+        address = parse_address(config.grpc)
+        self.port = self._bind(address)
+        self.address = str(Address(address.host, self.port))
 
     def start(self) -> None:
         """Begin to answer."""
@@ -55,8 +57,7 @@ class GrpcServer:
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server.stop(self._config.stop_grace_s).wait()
 
-    def _bind(self) -> int:
-        address = parse_address(self._config.grpc)
+    def _bind(self, address: Address) -> int:
         check_exposure(address, self._config)
         credentials = _credentials(self._config.tls)
         try:

@@ -64,6 +64,7 @@ class HttpServer(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self._listen(address)
         self.port = int(self.server_address[1])
+        self.address = str(Address(address.host, self.port))
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="http")
 
     def _listen(self, address: Address) -> None:
@@ -82,8 +83,9 @@ class HttpServer(ThreadingHTTPServer):
     def stop(self) -> None:
         """Take no more connections, let requests under way finish within the grace time."""
         self.stopping = True
-        self.shutdown()
-        self._thread.join()
+        if self._thread.is_alive():
+            self.shutdown()
+            self._thread.join()
         self.server_close()
         with self._busy:
             self._busy.wait_for(lambda: self._num_busy == 0, self.config.stop_grace_s)

@@ -1,0 +1,315 @@
+"""From complete traces to what one transaction writes: read, join with linked traces, assemble.
+
+An episode is a function of all records of its traces. So the earlier records of a trace that is back, and those of the
+traces its calls continue, are read from the ingest log again and derived together; the store only says where they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple, Protocol
+
+from otel_receiver.batch import LogSource, Problem, SpanKind, SpanRow
+from otel_receiver.components import components
+from otel_receiver.config import LimitsConfig, PipelineConfig
+from otel_receiver.crash_guard import CrashGuard, Poisonous
+from otel_receiver.dialects.base import Blob, Reading
+from otel_receiver.dialects.registry import read_logs_alone, read_span
+from otel_receiver.episodes.assemble import Derivation, assemble, trace_links
+from otel_receiver.episodes.trace_links import CallLink
+from otel_receiver.errors import LogEntryMissing
+from otel_receiver.ingest_log import IngestLog, LogEntry, Signal
+from otel_receiver.otlp import parse_logs, parse_traces
+from otel_receiver.spans import LogRecord, Span
+from spanloop.records import EndReason, Episode, Feedback
+
+logger = logging.getLogger(__name__)
+
+
+LOST = (
+    "came when earlier records of its trace were gone from the ingest log (log.retain_hours, log.retain_bytes_max) or "
+    "over pipeline.reread_bytes_max; its episodes stay as they were"
+)
+
+
+class Source(NamedTuple):
+    """The log entry a record came in."""
+
+    position: int
+    received_at: int
+
+
+class Index(Protocol):
+    """What the store knows about traces that were derived before."""
+
+    def positions_of(self, trace_ids: Collection[str]) -> Sequence[int]:
+        """The log entries that hold records of these traces, ascending."""
+
+    def linked_traces(self, links: Collection[CallLink]) -> Collection[str]:
+        """Other traces whose calls continue, or are continued by, these."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Gathered:
+    """All records of one trace that can be had, the first received of each."""
+
+    spans: dict[str, Span] = field(default_factory=dict)
+    span_sources: dict[str, Source] = field(default_factory=dict)
+    logs: dict[LogKey, LogRecord] = field(default_factory=dict)
+    log_positions: set[int] = field(default_factory=set)
+    new_spans: set[str] = field(default_factory=set)
+    """Those that were not in the store."""
+    end_reason: EndReason | None = None
+    """Why it is due; `None` for a trace that is only joined to one."""
+
+    def add_span(self, span: Span, source: Source) -> bool:
+        """Keep a span unless one with its id was received before; whether it is kept."""
+        known = self.span_sources.get(span.span_id)
+        if known is not None and known.position <= source.position:
+            return False
+        self.spans[span.span_id], self.span_sources[span.span_id] = span, source
+        return known is None
+
+    def add_log(self, record: LogRecord, position: int) -> None:
+        """Keep a log record; an equal one is a resend."""
+        self.logs.setdefault(log_key(record), record)
+        self.log_positions.add(position)
+
+
+LogKey = tuple[str, int, int, str, str]
+
+
+def log_key(record: LogRecord) -> LogKey:
+    """Log records have no id: one that is equal in all it says was sent twice."""
+    said = repr((record.body, record.attributes))
+    return (record.span_id, record.time_unix_nano, record.observed_time_unix_nano, record.event_name, said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """What complete traces amount to."""
+
+    trace_ids: frozenset[str] = frozenset()
+    episodes: tuple[Episode, ...] = ()
+    feedback: tuple[Feedback, ...] = ()
+    links: tuple[CallLink, ...] = ()
+    spans: tuple[SpanRow, ...] = ()
+    log_sources: tuple[LogSource, ...] = ()
+    blobs: tuple[Blob, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    poisonous: tuple[int, ...] = ()
+    """Log entries of traces that crash the derivation."""
+
+
+class Deriver:
+    """Derives traces; for one thread."""
+
+    def __init__(
+        self, log: IngestLog, index: Index, config: PipelineConfig, limits: LimitsConfig, guard: CrashGuard
+    ) -> None:
+        self._log = log
+        self._index = index
+        self._config = config
+        self._limits = limits
+        self._guard = guard
+
+    def derive(self, due: Mapping[str, Gathered]) -> Derived:
+        """The episodes of the due traces and of those they are joined to; raises StoreBusy."""
+        lost = self._load(due)
+        # Deriving from a part would replace whole episodes by worse ones.
+        traces = {trace_id: trace for trace_id, trace in due.items() if trace_id not in lost}
+        readings = {trace_id: _readings(trace) for trace_id, trace in due.items()}
+        rows = _rows(due, readings)
+        links = {trace_id: trace_links(readings[trace_id]) for trace_id in traces}
+        self._join(traces, readings, links)
+        parts = [self._component(group, traces, readings) for group in components(links)]
+        problems = tuple(
+            Problem(trace_id=trace_id, reason=LOST, num_records=len(due[trace_id].new_spans))
+            for trace_id in sorted(lost)
+        )
+        return _together(parts, rows, problems)
+
+    def _join(
+        self,
+        traces: dict[str, Gathered],
+        readings: dict[str, tuple[Reading, ...]],
+        links: dict[str, tuple[CallLink, ...]],
+    ) -> None:
+        """Add the traces that the store says are linked, and those linked to them."""
+        new = list(chain.from_iterable(links.values()))
+        seen = set(traces)
+        while new:
+            others = sorted(set(self._index.linked_traces(new)) - seen)
+            room = self._config.component_traces_max
+            if len(others) > room:
+                logger.warning("traces left apart found=%d limit=pipeline.component_traces_max=%d", len(others), room)
+            joined = {trace_id: Gathered() for trace_id in others[:room]}
+            seen.update(others)
+            lost = self._load(joined)
+            new = []
+            for trace_id in joined.keys() - lost:
+                traces[trace_id] = joined[trace_id]
+                readings[trace_id] = _readings(joined[trace_id])
+                links[trace_id] = trace_links(readings[trace_id])
+                new.extend(links[trace_id])
+
+    def _load(self, traces: Mapping[str, Gathered]) -> set[str]:
+        """Add to each trace what the log still holds of it from before; the traces that cannot be had whole."""
+        positions = self._index.positions_of(traces.keys()) if traces else ()
+        budget = self._config.reread_bytes_max
+        gone: set[int] = set()
+        for position in positions:
+            entry = self._entry(position) if budget > 0 else None
+            if entry is None:
+                gone.add(position)
+            else:
+                budget -= len(entry.payload)
+                self._add_entry(entry, traces)
+        if not gone:
+            return set()
+        return {trace_id for trace_id in traces if not gone.isdisjoint(self._index.positions_of([trace_id]))}
+
+    def _entry(self, position: int) -> LogEntry | None:
+        try:
+            return self._log.entry(position)
+        except LogEntryMissing:
+            return None
+
+    def _add_entry(self, entry: LogEntry, traces: Mapping[str, Gathered]) -> None:
+        source = Source(entry.position, entry.received_at)
+        if entry.signal is Signal.TRACES:
+            for span in parse_traces(entry.payload, self._limits).records:
+                if span.trace_id in traces:
+                    trace = traces[span.trace_id]
+                    trace.add_span(span, source)
+                    trace.new_spans.discard(span.span_id)
+        else:
+            for record in parse_logs(entry.payload, self._limits).records:
+                if record.trace_id in traces:
+                    traces[record.trace_id].add_log(record, entry.position)
+
+    def _component(
+        self, trace_ids: Sequence[str], traces: Mapping[str, Gathered], readings: Mapping[str, tuple[Reading, ...]]
+    ) -> Derived:
+        """The episodes of traces that belong together; of traces that crash the derivation, the problem."""
+        together = [reading for trace_id in trace_ids for reading in readings[trace_id]]
+        error: Exception | None = None
+        for _ in range(self._config.attempts_max):
+            try:
+                with self._guard.attempt(f"trace {min(trace_ids)}"):
+                    return _derived(trace_ids, traces, assemble(together, _end_reason(trace_ids, traces)))
+            except Poisonous as poisonous:
+                error = poisonous
+                break
+            # The boundary of the queue worker: one trace must not stop all others.
+            except Exception as unexpected:  # noqa: BLE001
+                error = unexpected
+        logger.error("derivation crashed traces=%s error=%s", ",".join(trace_ids[:8]), type(error).__name__)
+        reason = f"deriving its episodes crashed ({type(error).__name__}); see the dead-letter file"
+        positions = {source.position for trace_id in trace_ids for source in traces[trace_id].span_sources.values()}
+        return Derived(
+            problems=tuple(
+                Problem(trace_id=trace_id, reason=reason, num_records=len(traces[trace_id].spans))
+                for trace_id in trace_ids
+            ),
+            poisonous=tuple(sorted(positions)),
+        )
+
+
+def _readings(trace: Gathered) -> tuple[Reading, ...]:
+    """What the dialects make of a trace's spans, each with its own log records."""
+    by_span: dict[str, list[LogRecord]] = defaultdict(list)
+    for record in trace.logs.values():
+        by_span[record.span_id].append(record)
+    return tuple(read_span(span, tuple(by_span.get(span_id, ()))) for span_id, span in trace.spans.items())
+
+
+def _derived(trace_ids: Sequence[str], traces: Mapping[str, Gathered], derivation: Derivation) -> Derived:
+    """A component's episodes, with the feedback of log records whose span is not there."""
+    orphans = [
+        record
+        for trace_id in trace_ids
+        for record in traces[trace_id].logs.values()
+        if record.span_id not in traces[trace_id].spans
+    ]
+    return Derived(
+        trace_ids=frozenset(trace_ids),
+        episodes=derivation.episodes,
+        feedback=(*derivation.feedback, *read_logs_alone(orphans)),
+        links=derivation.links,
+    )
+
+
+_REASONS = (EndReason.LIMIT, EndReason.IDLE_TIMEOUT, EndReason.ROOT_ENDED, EndReason.END_MARKER, EndReason.IMPORTED)
+
+
+def _end_reason(trace_ids: Iterable[str], traces: Mapping[str, Gathered]) -> EndReason:
+    """Of the due traces of a component, the reason that says most against its being whole."""
+    reasons = {traces[trace_id].end_reason for trace_id in trace_ids}
+    return next((reason for reason in _REASONS if reason in reasons), EndReason.IDLE_TIMEOUT)
+
+
+class _Rows(NamedTuple):
+    spans: tuple[SpanRow, ...]
+    log_sources: tuple[LogSource, ...]
+    blobs: tuple[Blob, ...]
+
+
+def _rows(due: Mapping[str, Gathered], readings: Mapping[str, tuple[Reading, ...]]) -> _Rows:
+    """The light rows of what is new in the due traces."""
+    spans: list[SpanRow] = []
+    blobs: dict[str, Blob] = {}
+    for trace_id, trace in due.items():
+        for reading in readings[trace_id]:
+            blobs.update((blob.sha256, blob) for blob in reading.blobs)
+            if reading.span.span_id in trace.new_spans:
+                spans.append(_span_row(reading, trace))
+    sources = {LogSource(trace_id=key, log_position=at) for key, trace in due.items() for at in trace.log_positions}
+    return _Rows(tuple(spans), tuple(sorted(sources)), tuple(blobs.values()))
+
+
+def _span_row(reading: Reading, trace: Gathered) -> SpanRow:
+    ref, source = reading.span, trace.span_sources[reading.span.span_id]
+    return SpanRow(
+        trace_id=ref.trace_id,
+        span_id=ref.span_id,
+        parent_span_id=ref.parent_span_id,
+        name=ref.name,
+        kind=_kind(reading),
+        dialect=reading.context.dialect,
+        service_name=reading.context.service_name,
+        scope=reading.context.dialect_version,
+        started_at=ref.started_at,
+        ended_at=ref.ended_at,
+        error=ref.error,
+        received_at=source.received_at,
+        log_position=source.position,
+    )
+
+
+def _kind(reading: Reading) -> SpanKind:
+    if reading.model_calls:
+        return SpanKind.MODEL_CALL
+    if reading.tool_executions:
+        return SpanKind.TOOL
+    if reading.agent is not None:
+        return SpanKind.AGENT
+    return SpanKind.FEEDBACK if reading.feedback else SpanKind.OTHER
+
+
+def _together(parts: Sequence[Derived], rows: _Rows, problems: tuple[Problem, ...]) -> Derived:
+    return Derived(
+        trace_ids=frozenset().union(*(part.trace_ids for part in parts)),
+        episodes=tuple(episode for part in parts for episode in part.episodes),
+        feedback=tuple(item for part in parts for item in part.feedback),
+        links=tuple(link for part in parts for link in part.links),
+        spans=rows.spans,
+        log_sources=rows.log_sources,
+        blobs=rows.blobs,
+        problems=problems + tuple(problem for part in parts for problem in part.problems),
+        poisonous=tuple(position for part in parts for position in part.poisonous),
+    )
