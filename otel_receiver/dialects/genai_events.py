@@ -73,8 +73,10 @@ def read_event_answer(events: Iterable[MessageEvent]) -> Carried | None:
     if body is None:
         notes.flag(QualityFlag.CONTENT_MISSING)
         return Carried(messages=(), notes=notes)
-    said = first_present(body, "message", "content")
-    message = one_answer(_structured(said) if said is not None else body, notes)
+    said = _structured(first_present(body, "message", "content"))
+    if as_items(said) is not None:
+        said = {"role": "assistant", "content": said}
+    message = one_answer(said if said is not None else body, notes)
     if message is not None and said is not None and body.get("tool_calls") is not None and not message.tool_calls:
         message = one_answer({"role": "assistant", "content": message.text, "tool_calls": body["tool_calls"]}, notes)
     return Carried(

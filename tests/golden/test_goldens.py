@@ -37,7 +37,6 @@ def test_the_order_of_spans_and_of_attributes_does_not_matter(tag):
 
 def _shuffled(span, shuffler):
     """The span with its attributes in another order and one that no dialect knows."""
-
     items = list(span.attributes.items())
     shuffler.shuffle(items)
     return replace(span, attributes={"app.unknown.attribute": "x", **dict(items)})

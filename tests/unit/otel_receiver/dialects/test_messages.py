@@ -345,7 +345,7 @@ def test_instructions_stand_before_the_messages_once():
     ],
 )
 def test_raw_responses_of_four_providers(carried, text, reason, identity, usage):
-    """OpenAI chat, Anthropic, OpenAI Responses and Gemini: answer, reason, id, model and counts with cached tokens in."""
+    """OpenAI chat, Anthropic, OpenAI Responses, Gemini: answer, reason, id, model, and counts with cached tokens in."""
     response = read_response(carried, Notes())
     assert response.message is not None
     assert (text, reason, identity, "m", usage) == (

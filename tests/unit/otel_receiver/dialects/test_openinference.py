@@ -15,7 +15,7 @@ KIND = "openinference.span.kind"
 
 
 def llm(**attributes):
-    """An LLM span with one question and one answer, changed by these attributes (dots written as double underscores)."""
+    """An LLM span with one question and one answer, changed by these attributes (a dot is written `__`)."""
     held = {
         KIND: "LLM",
         "llm.model_name": "m",
@@ -154,14 +154,14 @@ def test_an_error_told_only_in_the_raw_request_is_found():
 
 def test_several_outputs_are_one_turn_unless_they_are_choices():
     """Items of one Responses turn are joined; of several choices only the first is the action."""
-    items = llm(
-        **{
-            "llm__output_messages__1__message__role": "assistant",
-            "llm__output_messages__1__message__tool_calls__0__tool_call__id": "a",
-            "llm__output_messages__1__message__tool_calls__0__tool_call__function__name": "f",
-            "llm__output_messages__1__message__tool_calls__0__tool_call__function__arguments": "{}",
-        }
-    )
+    prefix = "llm.output_messages.1.message"
+    items = {
+        **llm(),
+        f"{prefix}.role": "assistant",
+        f"{prefix}.tool_calls.0.tool_call.id": "a",
+        f"{prefix}.tool_calls.0.tool_call.function.name": "f",
+        f"{prefix}.tool_calls.0.tool_call.function.arguments": "{}",
+    }
     call = read_call(items)
     assert call.output is not None
     assert [("assistant", "Hello", ("a", "f", "{}"))] == brief([call.output])
@@ -207,7 +207,7 @@ def test_a_tool_that_failed_is_an_error():
 
 
 def test_smolagents_text_calls_and_observations_become_calls_and_results():
-    """smolagents writes earlier calls and their results as text; the ids in it join them."""
+    """Earlier calls and their results are written as text; the ids in it join them."""
     calls = "[{'id': 'a', 'type': 'function', 'function': {'name': 'f', 'arguments': {'city': 'Paris'}}}]"
     call = read_call(
         llm(

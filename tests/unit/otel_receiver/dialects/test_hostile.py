@@ -1,0 +1,97 @@
+"""Hostile spans cost bounded time and memory, and never an exception."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+
+import pytest
+
+from otel_receiver.dialects.registry import read_span
+from spanloop.records import QualityFlag
+from tests.unit.otel_receiver.dialects.factories import make_event, make_log, make_span
+
+MIB = 1024 * 1024
+OI = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+DEEP = '{"a":' * 40 + "1" + "}" * 40
+BOTTOMLESS = "[" * 200_000
+
+
+def many_keys(prefix, rest):
+    """A hundred thousand indexed attributes."""
+    return {f"{prefix}.{index}.{rest}": "x" for index in range(100_000)}
+
+
+HOSTILE = {
+    "an index of a thousand million": {**OI, "llm.input_messages.999999999.message.role": "user"},
+    "an index of a thousand digits": {**OI, f"llm.input_messages.{'9' * 1000}.message.role": "user"},
+    "an index in other digits": {**OI, "llm.input_messages.٣.message.role": "user"},
+    "a hundred thousand messages": {**OI, **many_keys("llm.input_messages", "message.content")},
+    "a hundred thousand calls": {**OI, **many_keys("llm.output_messages.0.message.tool_calls", "tool_call.id")},
+    "a hundred thousand unknown keys": {**CHAT, **many_keys("app", "x")},
+    "a hundred thousand annotations": many_keys("annotations", "annotation.label"),
+    "JSON forty levels deep": {**CHAT, "gen_ai.input.messages": f'[{{"role":"user","content":{DEEP}}}]'},
+    "JSON without bottom": {**CHAT, "gen_ai.input.messages": BOTTOMLESS, "gen_ai.tool.definitions": BOTTOMLESS},
+    "a repr without bottom": {**OI, "input.value": json.dumps({"messages": ["Message(" * 100_000]})},
+    "sixty MiB of text": {
+        **OI,
+        "llm.input_messages.0.message.content": "x" * (60 * MIB),
+        "input.value": "x" * (60 * MIB),
+    },
+    "sixty MiB of JSON": {**CHAT, "gen_ai.input.messages": json.dumps([{"role": "user", "content": "x" * (60 * MIB)}])},
+    "sixty MiB of brackets": {**CHAT, "gen_ai.input.messages": "[" * (60 * MIB)},
+    "sixty MiB of open quotes": {**OI, "output.value": "ModelResponse(content='" + "\\" * (60 * MIB)},
+    "structures in every place": {
+        **CHAT,
+        "gen_ai.input.messages": ({"role": ("user",), "parts": {"type": 7}}, None, 5, ()),
+        "gen_ai.output.messages": {"role": {}},
+        "gen_ai.tool.definitions": ({"function": 3}, ({},)),
+        "gen_ai.usage.input_tokens": -(2**70),
+        "session.id": b"\xff",
+    },
+}
+
+
+LARGE = (
+    "an index of a thousand million",
+    "sixty MiB of text",
+    "sixty MiB of JSON",
+    "sixty MiB of brackets",
+    "sixty MiB of open quotes",
+)
+
+
+@pytest.mark.parametrize("attributes", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_span_is_read_in_bounded_time(attributes):
+    """Ten seconds of one core at most, on a machine that others share (measured: two for 100,000 messages)."""
+    span = make_span(attributes, events=(make_event("gen_ai.choice", {"message": DEEP}),))
+    started = time.process_time()
+    reading = read_span(span, (make_log("gen_ai.user.message", {"content": ()}),))
+    assert time.process_time() - started < 10.0
+    assert span.span_id == reading.span.span_id
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_span_costs_a_few_times_its_size(name):
+    """Four times the size of its largest value at most, counted from what the span itself holds."""
+    span = make_span(HOSTILE[name])
+    tracemalloc.start()
+    read_span(span)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 60 * MIB
+
+
+def test_sparse_indexes_are_flagged_as_lost_messages():
+    """An index far beyond the others means that the ones between are lost."""
+    attributes = {
+        **OI,
+        "llm.input_messages.0.message.role": "user",
+        "llm.input_messages.0.message.content": "Hi",
+        "llm.input_messages.999999999.message.role": "user",
+        "llm.input_messages.999999999.message.content": "Ho",
+    }
+    (call,) = read_span(make_span(attributes)).model_calls
+    assert (2, {QualityFlag.PROMPT_TRUNCATED}) == (len(call.messages), call.flags)
