@@ -17,13 +17,13 @@ from otel_receiver.batch import Progress, StoredEpisode, StoreStatus, WriteBatch
 from otel_receiver.config import StoreConfig
 from otel_receiver.episodes.trace_links import CallLink
 from otel_receiver.errors import LogMismatch
-from otel_receiver.store_file import check_version, migrate, open_store, schema_version, transaction
+from otel_receiver.store_file import StoreFile, check_version, migrate, schema_version, transaction
 from otel_receiver.store_write import Connection, write_rows
 from spanloop.records import Feedback
 
 
 class Store:
-    """Reads and writes of one file. Every call opens and closes it; safe from any thread.
+    """Reads and writes of one file. Every call opens it and lets go of it; safe from any thread.
 
     Every method raises StoreBusy when another process holds the file for longer than `lock_wait_s`, StoreUnusable when
     it is no store, StoreTooNew when a newer program wrote it. Reading a store that does not exist yet finds nothing.
@@ -31,16 +31,16 @@ class Store:
 
     def __init__(self, path: Path, config: StoreConfig) -> None:
         self.path = path
-        self._config = config
+        self._file = StoreFile(path, config)
 
     def prepare(self) -> None:
         """Make the file, or bring an older one to this version, so that a wrong path fails at the start."""
-        with open_store(self.path, self._config) as opened:
+        with self._file.open() as opened:
             migrate(opened.connection, self.path)
 
     def write(self, batch: WriteBatch) -> WriteOutcome:
         """Write a batch whole, or raise and leave the file as it was. Raises LogMismatch for another log's batch."""
-        with open_store(self.path, self._config) as opened:
+        with self._file.open() as opened:
             migrate(opened.connection, self.path)
             with transaction(opened.connection):
                 self._check_log(store_read.progress(opened.connection), batch)
@@ -103,7 +103,7 @@ class Store:
         if not self.path.exists():
             yield None
             return
-        with open_store(self.path, self._config, read_only=True) as opened:
+        with self._file.open(read_only=True) as opened:
             version = schema_version(opened.connection)
             check_version(self.path, version)
             yield opened.connection if version else None
