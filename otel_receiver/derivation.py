@@ -66,6 +66,11 @@ class Gathered:
     end_reason: EndReason | None = None
     """Why it is due; `None` for a trace that is only joined to one."""
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The log entries its records came in, ascending."""
+        return tuple(sorted({source.position for source in self.span_sources.values()} | self.log_positions))
+
     def add_span(self, span: Span, source: Source) -> bool:
         """Keep a span unless one with its id was received before; whether it is kept."""
         known = self.span_sources.get(span.span_id)
@@ -210,7 +215,7 @@ class Deriver:
                 error = unexpected
         logger.error("derivation crashed traces=%s error=%s", ",".join(trace_ids[:8]), type(error).__name__)
         reason = f"deriving its episodes crashed ({type(error).__name__}); see the dead-letter file"
-        positions = {source.position for trace_id in trace_ids for source in traces[trace_id].span_sources.values()}
+        positions = {position for trace_id in trace_ids for position in traces[trace_id].positions}
         return Derived(
             problems=tuple(
                 Problem(trace_id=trace_id, reason=reason, num_records=len(traces[trace_id].spans))

@@ -72,3 +72,7 @@ class Overloaded(RetryableError):
 
 class StoreBusy(RetryableError):
     """Another process, which the text names, holds the DuckDB file."""
+
+
+class StoreWriteFailed(RetryableError):
+    """The store cannot be written at all: its disk is full or fails."""

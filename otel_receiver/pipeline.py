@@ -18,7 +18,7 @@ from otel_receiver.derivation import Derived, Deriver, Gathered, Source
 from otel_receiver.dialects.quotient import Quotient
 from otel_receiver.dialects.registry import read_logs_alone
 from otel_receiver.episodes.trace_buffer import OpenTrace, TraceBuffer
-from otel_receiver.errors import LogEntryMissing, LogMismatch
+from otel_receiver.errors import LogEntryMissing, LogMismatch, ReceiverError, StoreWriteFailed
 from otel_receiver.ingest_log import IngestLog, LogEntry, Signal
 from otel_receiver.otlp import parse_logs, parse_traces
 from otel_receiver.spans import Span
@@ -100,6 +100,7 @@ class Pipeline:
         self._feedback: list[Feedback] = []
         self._problems: list[Problem] = []
         self._position = self._committed = position
+        self._batch_traces = parts.config.pipeline.batch_traces_max
         self._now = 0.0
 
     @property
@@ -179,11 +180,19 @@ class Pipeline:
 
     def _write_batch(self) -> int:
         chosen = self._chosen()
-        derived = self._deriver.derive({trace.trace_id: trace.gathered for trace in chosen})
-        committed = self._safe(len(chosen))
-        outcome = self._store.write(self._batch(derived, committed))
+        try:
+            derived = self._deriver.derive({trace.trace_id: trace.gathered for trace in chosen})
+            committed = self._safe(len(chosen))
+            outcome = self._store.write(self._batch(derived, committed))
+        except ReceiverError:
+            raise
+        # The boundary of the queue worker: one batch must not stop all others.
+        except Exception as error:  # noqa: BLE001
+            self._after_crash(chosen, error)
+            return 0
         self._due = self._due[len(chosen) :]
         self._feedback, self._problems, self._committed = [], [], committed
+        self._batch_traces = min(2 * self._batch_traces, self._config.pipeline.batch_traces_max)
         for position in derived.poisonous:
             self._bury_position(position)
         self._count(outcome)
@@ -192,11 +201,42 @@ class Pipeline:
     def _chosen(self) -> list[_Due]:
         """The first complete traces; one that left the buffer twice waits for the next batch the second time."""
         chosen: dict[str, _Due] = {}
-        for trace in self._due[: self._config.pipeline.batch_traces_max]:
+        for trace in self._due[: self._batch_traces]:
             if trace.trace_id in chosen:
                 break
             chosen[trace.trace_id] = trace
         return list(chosen.values())
+
+    def _after_crash(self, chosen: list[_Due], error: Exception) -> None:
+        """Find the trace that cannot be written by halving the batch, and pass over it; raises StoreWriteFailed."""
+        self._telemetry.crashes.add(1)
+        logger.error("batch crashed traces=%d error=%s", len(chosen), type(error).__name__)
+        self._try_store()
+        self._batch_traces = max(1, len(chosen) // 2)
+        if len(chosen) > 1:
+            return
+        reason = f"writing its episodes crashed ({type(error).__name__}); see the dead-letter file"
+        self._feedback = []
+        for trace in chosen:
+            self._due.remove(trace)
+            self._problems.append(
+                Problem(trace_id=trace.trace_id, reason=reason, num_records=len(trace.gathered.spans))
+            )
+            for position in trace.gathered.positions:
+                self._bury_position(position)
+
+    def _try_store(self) -> None:
+        """Raise StoreWriteFailed when not even an empty batch can be written: then no trace is to blame."""
+        try:
+            self._store.write(WriteBatch(committed_position=self._committed, log_id=self._log.identity))
+        except ReceiverError:
+            raise
+        # Whatever the database says, the answer is to wait.
+        except Exception as error:
+            raise StoreWriteFailed(
+                f"store {self._store.path}: cannot be written ({type(error).__name__}); check its disk; "
+                "nothing is lost meanwhile"
+            ) from error
 
     def _leaving(self, trace: OpenTrace) -> _Due:
         """A trace out of the buffer, with the source of each record."""

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 
 from otel_receiver.config import ReceiverConfig
-from otel_receiver.errors import StoreBusy
+from otel_receiver.errors import RetryableError
 from otel_receiver.ingest_log import IngestLog
 from otel_receiver.pipeline import Pipeline, PipelineState
 from otel_receiver.telemetry import Telemetry
@@ -28,7 +28,7 @@ class Processor:
     def __init__(
         self, log: IngestLog, open_pipeline: Callable[[], Pipeline], config: ReceiverConfig, telemetry: Telemetry
     ) -> None:
-        """Raises what `open_pipeline` raises, except StoreBusy: then the thread tries again."""
+        """Raises what `open_pipeline` raises, except RetryableError: then the thread tries again."""
         self._log = log
         self._open_pipeline = open_pipeline
         self._opened: Pipeline | None = None
@@ -41,7 +41,7 @@ class Processor:
         self._thread = threading.Thread(target=self._run, name="processor")
         self.failure: Exception | None = None
         """What ended the thread, if anything unexpected did."""
-        with contextlib.suppress(StoreBusy):
+        with contextlib.suppress(RetryableError):
             self._opened = open_pipeline()
 
     def start(self) -> None:
@@ -103,7 +103,7 @@ class Processor:
         while self._opened is None and time.monotonic() < self._deadline:
             try:
                 self._opened = self._open_pipeline()
-            except StoreBusy as error:
+            except RetryableError as error:
                 self._wait_for_store(error)
 
     def _step(self, wait_s: float) -> None:
@@ -134,7 +134,7 @@ class Processor:
         while True:
             try:
                 self._pipeline.write(progress_only=progress_only)
-            except StoreBusy as error:
+            except RetryableError as error:
                 self._wait_for_store(error)
                 if time.monotonic() >= self._deadline:
                     return
@@ -145,7 +145,7 @@ class Processor:
                 self._log.retire(self._pipeline.state.committed)
                 return
 
-    def _wait_for_store(self, error: StoreBusy) -> None:
+    def _wait_for_store(self, error: RetryableError) -> None:
         self._telemetry.store_waits.add(1)
         if self._busy_since is None:
             self._busy_since = time.monotonic()

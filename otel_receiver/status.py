@@ -1,0 +1,161 @@
+"""What arrived, from which dialects, what is flagged, and what to change at the sender."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from otel_receiver.batch import SenderStatus, StoreStatus
+from otel_receiver.config import LogConfig, StoreConfig
+from otel_receiver.dead_letters import FILE_NAME
+from otel_receiver.errors import ConfigError
+from otel_receiver.ingest_log import IngestLog
+from otel_receiver.store import Store
+from spanloop.records import BLOCKING_FLAGS, QualityFlag
+
+_CAPTURE = {
+    "otel_genai": "set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true (newer releases: span_and_event)",
+    "openinference": "unset OPENINFERENCE_HIDE_INPUTS, OPENINFERENCE_HIDE_OUTPUTS and the other OPENINFERENCE_HIDE_*",
+    "openllmetry": "set TRACELOOP_TRACE_CONTENT=true",
+    "pydantic_ai": "use InstrumentationSettings(include_content=True)",
+    "langsmith": "unset LANGSMITH_HIDE_INPUTS and LANGSMITH_HIDE_OUTPUTS",
+}
+"""The switch for message content, by dialect."""
+
+_REMEDIES = {
+    QualityFlag.PROMPT_TRUNCATED: "raise OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    QualityFlag.CONTENT_MISSING: "turn message content on in the instrumentation",
+    QualityFlag.CONTENT_REDACTED: "narrow what the instrumentation or the Collector redacts",
+    QualityFlag.CONTENT_REFERENCED: "let the receiver read where the sender uploads content, or send it inline",
+    QualityFlag.MEDIA_MISSING: "send media inline or by address; text-only steps are not affected",
+    QualityFlag.MESSAGE_UNPARSED: "upgrade the instrumentation; report the shape if it is the newest",
+    QualityFlag.TOOLS_MISSING: "use an instrumentation that records tool definitions, or upgrade it",
+    QualityFlag.TOOLS_INFERRED: "use an instrumentation that records tool definitions, or upgrade it",
+    QualityFlag.TOOLS_INCOMPLETE: "record tool definitions with their parameter schemas",
+    QualityFlag.IDS_SYNTHESISED: "use an instrumentation that records tool-call ids; steps stay trainable",
+    QualityFlag.TOOL_RESULT_MISSING: "instrument the tools, or let the agent finish its last call",
+    QualityFlag.OUTPUT_MISSING: "turn message content on for outputs, and for streamed answers",
+    QualityFlag.OUTPUT_TRUNCATED: "raise the answer's token limit, or read streams to their end",
+    QualityFlag.ROOT_MISSING: "wrap a request's calls in one span, and flush before the process ends",
+    QualityFlag.CONVERSATION_INFERRED: "set a session or conversation id",
+    QualityFlag.CLOCK_SKEW: "synchronise the senders' clocks",
+    QualityFlag.TRACE_TRUNCATED: "raise [buffer] bytes_max, traces_max or records_per_trace_max of the receiver",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """A flag of one sender and what to do about it."""
+
+    flag: str
+    count: int
+    blocking: bool
+    """Steps with it are not trainable."""
+    remedy: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogStatus:
+    """The ingest log beside the store."""
+
+    directory: str
+    end: int
+    size_bytes: int
+    uncommitted_bytes: int
+    """Not yet in the store: it waits for its traces to end, for the store, or for `serve`."""
+    dead_letter_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """Store and log together."""
+
+    store_path: str
+    store: StoreStatus
+    log: LogStatus | None
+    """`None` when there is no log at that place."""
+
+    def as_dict(self) -> dict[str, object]:
+        """For machines; the advice is beside each sender."""
+        store = asdict(self.store)
+        store["senders"] = [
+            asdict(sender) | {"flags": [asdict(item) for item in advice(sender)]} for sender in self.store.senders
+        ]
+        return {"store_path": self.store_path, "store": store, "log": asdict(self.log) if self.log else None}
+
+    def as_text(self) -> str:
+        """For people."""
+        store = self.store
+        lines = [
+            f"{self.store_path}: {store.num_episodes} episodes of {store.num_conversations} conversations, "
+            f"{store.num_steps} steps ({store.num_trainable} trainable), {store.num_spans} spans, "
+            f"{store.num_feedback} feedback; last written {_when(store.updated_at)}",
+        ]
+        if self.log is not None:
+            lines.append(
+                f"{self.log.directory}: {self.log.size_bytes} bytes, {self.log.uncommitted_bytes} not yet in the store, "
+                f"{self.log.dead_letter_bytes} bytes of dead letters"
+            )
+        for sender in store.senders:
+            lines += _sender_lines(sender)
+        lines += [f"problem: {count} records: {reason}" for reason, count in store.problems]
+        return "\n".join(lines)
+
+
+def read_status(store_path: Path, log_dir: Path) -> StatusReport:
+    """The report; raises ConfigError when there is no store, and what the store raises."""
+    store = Store(store_path, StoreConfig()).status()
+    if store is None:
+        raise ConfigError(f"store {store_path}: not found or empty; check --store, or run `otel-receiver serve` first")
+    return StatusReport(store_path=str(store_path), store=store, log=_log_status(log_dir, store))
+
+
+def advice(sender: SenderStatus) -> tuple[Advice, ...]:
+    """What the flags of a sender ask for, blocking ones first."""
+    items = [
+        Advice(flag=str(flag), count=count, blocking=flag in BLOCKING_FLAGS, remedy=_remedy(flag, sender.dialect))
+        for flag, count in sender.flags
+    ]
+    return tuple(sorted(items, key=lambda item: (not item.blocking, -item.count, item.flag)))
+
+
+def _remedy(flag: QualityFlag, dialect: str | None) -> str | None:
+    if flag in (QualityFlag.CONTENT_MISSING, QualityFlag.OUTPUT_MISSING):
+        return _CAPTURE.get(dialect or "", _REMEDIES[flag])
+    return _REMEDIES.get(flag)
+
+
+def _sender_lines(sender: SenderStatus) -> list[str]:
+    share = f"{sender.trainable_share:.0%} of {sender.num_steps} steps trainable" if sender.num_steps else "no steps"
+    name = sender.service_name or "(no service name)"
+    lines = [
+        f"{name} · {sender.dialect or 'unknown dialect'} · {sender.scope or '-'}: {sender.num_spans} spans, {share}"
+    ]
+    for item in advice(sender):
+        mark = "!" if item.blocking else "-"
+        lines.append(f"  {mark} {item.flag} x {item.count}" + (f": {item.remedy}" if item.remedy else ""))
+    return lines
+
+
+def _log_status(directory: Path, store: StoreStatus) -> LogStatus | None:
+    if not (directory / "identity").exists():
+        return None
+    log = IngestLog(directory, LogConfig(), read_only=True)
+    size = log.size
+    is_same = store.log_id in (None, log.identity)
+    log.close()
+    letters = directory / FILE_NAME
+    return LogStatus(
+        directory=str(directory),
+        end=size.end,
+        size_bytes=size.end - size.start,
+        uncommitted_bytes=max(0, size.end - store.committed_position) if is_same else 0,
+        dead_letter_bytes=letters.stat().st_size if letters.exists() else 0,
+    )
+
+
+def _when(nanoseconds: int | None) -> str:
+    if nanoseconds is None:
+        return "never"
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds")
