@@ -25,6 +25,7 @@ from otel_receiver.episodes.links import Link
 from otel_receiver.episodes.observations import is_output_tool, observe
 from otel_receiver.episodes.offers import Offer, offers
 from otel_receiver.episodes.retries import drop_retried
+from otel_receiver.episodes.run_history import restore_from_runs
 from otel_receiver.episodes.segments import Segment, segments
 from otel_receiver.episodes.subagents import ParentFinder
 from otel_receiver.episodes.trace_links import CallLink, call_links
@@ -60,7 +61,7 @@ def assemble(readings: Iterable[Reading], end_reason: EndReason) -> Derivation:
     """The episodes, feedback and links of the readings of one or more traces."""
     tree = SpanTree(readings)
     prefixes = PrefixTree()
-    calls = drop_retried(merge_twins(tuple(calls_of(tree)), prefixes), prefixes)
+    calls = _inferences(tree, prefixes)
     predecessors = Predecessors(calls, prefixes)
     links = predecessors.links()
     found = segments(calls, links)
@@ -78,8 +79,14 @@ def trace_links(readings: Iterable[Reading]) -> tuple[CallLink, ...]:
     """The ends at which other traces may continue these, or these continue others."""
     tree = SpanTree(readings)
     prefixes = PrefixTree()
-    calls = drop_retried(merge_twins(tuple(calls_of(tree)), prefixes), prefixes)
+    calls = _inferences(tree, prefixes)
     return call_links(calls, Predecessors(calls, prefixes).links(), prefixes)
+
+
+def _inferences(tree: SpanTree, prefixes: PrefixTree) -> tuple[Call, ...]:
+    """The inferences that count: each once, as complete as its spans make it, without replaced attempts."""
+    merged = merge_twins(tuple(calls_of(tree)), prefixes)
+    return drop_retried(restore_from_runs(merged), prefixes)
 
 
 def _feedback(tree: SpanTree) -> tuple[Feedback, ...]:

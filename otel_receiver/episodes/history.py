@@ -200,7 +200,12 @@ def _tell(story: _Story, action: Message, following: Link) -> tuple[tuple[Messag
     if following.gap is Gap.NO_CONTENT:
         return (), frozenset()
     body, tail = following.later.body, following.tail
-    found = translated(results_after(body, tail), _told_answer(following), action)
+    told = _told_answer(following)
+    if told is not None:
+        story.known_ids.update(part.id for part in told.tool_calls)
+    if following.gap is Gap.ARGUMENTS_DIFFER:
+        story.lasting.add(QualityFlag.ARGUMENTS_ALTERED)
+    found = translated(results_after(body, tail), told, action)
     results, flags = match_results(action.tool_calls, found)
     if following.gap is not Gap.PROMPT_CUT:
         _patch_answer(story, action, following)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 
 from spanloop.records import MediaPart, Message, Role
 
@@ -30,14 +31,24 @@ class PrefixTree:
         self._digests: list[bytes | None] = [b""]
         self._known: dict[int, tuple[Message, MessageKey]] = {}
         self._ends: dict[int, tuple[tuple[Message, ...], int]] = {}
+        self._arguments: dict[str, str] = {}
 
     def key(self, message: Message) -> MessageKey:
         """The message's key; senders repeat message objects, so it is remembered by identity."""
         known = self._known.get(id(message))
         if known is None:
-            known = (message, message_key(message))  # holds the message, so that its identity stays its own
+            known = (
+                message,
+                message_key(message, self._canonical),
+            )  # holds the message, so that its identity stays its own
             self._known[id(message)] = known
         return known[1]
+
+    def _canonical(self, arguments: str) -> str:
+        found = self._arguments.get(arguments)
+        if found is None:
+            found = self._arguments[arguments] = canonical_arguments(arguments)
+        return found
 
     def child(self, node: int, key: MessageKey) -> int:
         """The node one message below; made when it is new."""
@@ -77,18 +88,14 @@ class PrefixTree:
         return digest.hex()
 
 
-def message_key(message: Message) -> MessageKey:
-    """What the message says, without what senders vary."""
+def message_key(message: Message, canonical: Callable[[str], str]) -> MessageKey:
+    """What the message says, without what senders vary; `canonical` is `canonical_arguments`, remembered or not."""
     if message.role is Role.TOOL:
         return ("tool", squeezed(message.text))
-    if message.tool_calls:
-        return ("calls", tuple((call.name, canonical_arguments(call.arguments)) for call in message.tool_calls))
-    return (str(message.role), squeezed(message.text), media_of(message))
-
-
-def text_key(message: Message) -> MessageKey:
-    """The key of an assistant message whose tool calls were dropped."""
-    return (str(message.role), squeezed(message.text), media_of(message))
+    calls = message.tool_calls
+    if calls:
+        return ("calls", *((call.name, canonical(call.arguments)) for call in calls))
+    return (message.role.value, squeezed(message.text), media_of(message))
 
 
 def squeezed(text: str) -> str:

@@ -1,7 +1,7 @@
 """What each quality flag means exactly, what it does to a step, and what to change at the sender.
 
-One table. The contract (`spanloop.records.BLOCKING_FLAGS`) says which flags make a step untrainable; here is why, in the
-operator's words, with the switch or version to change, by dialect where they differ.
+One table. The contract (`spanloop.records.BLOCKING_FLAGS`) says which flags make a step untrainable; here is why, in
+the words of an operator, with the switch or version to change, by dialect where they differ.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ def merge_twins(calls: Sequence[Call], prefixes: PrefixTree) -> tuple[Call, ...]
     """The calls, one per inference, in their order."""
     groups = _Groups(calls)
     _join_by_response(calls, groups)
-    _join_nested(calls, groups, prefixes)
+    wrappers = _join_nested(calls, groups, prefixes)
     _join_unanswered(calls, groups, prefixes)
-    return tuple(sorted((_merged(group) for group in groups.members()), key=lambda call: call.order))
+    return tuple(sorted((_merged(group, wrappers) for group in groups.members()), key=lambda call: call.order))
 
 
 class _Groups:
@@ -78,8 +78,9 @@ def _join_by_response(calls: Sequence[Call], groups: _Groups) -> None:
                 groups.join(first, twin)
 
 
-def _join_nested(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -> None:
-    """Join an enclosing call with the call inside it that gave its answer."""
+def _join_nested(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -> frozenset[Call]:
+    """Join an enclosing call with the call inside it that gave its answer; those that enclose a whole run."""
+    wrappers: set[Call] = set()
     by_span = {
         (call.ref.trace_id, call.ref.span_id): call for call in calls if len(call.place.reading.model_calls) == 1
     }
@@ -91,17 +92,29 @@ def _join_nested(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -
             inside[outer].append(call)
     for outer, inner in inside.items():
         twin = _inner_twin(outer, inner, prefixes)
+        if twin is None and len(inner) > 1 and _same_answer(outer, inner[-1]):
+            twin = inner[-1]
+            wrappers.add(outer)
         if twin is not None:
             groups.join(outer, twin)
+    return frozenset(wrappers)
 
 
 def _inner_twin(outer: Call, inner: Sequence[Call], prefixes: PrefixTree) -> Call | None:
-    """The last of the enclosed calls that may be the enclosing one; of several, only one with its prompt."""
+    """The last of the enclosed calls that may be the enclosing one.
+
+    An equal answer is enough for the only one; of several, and where an answer is not carried, it needs the prompt too.
+    """
     for call in reversed(inner):
-        same_prompt = len(inner) == 1 or _prompt(call, prefixes) == _prompt(outer, prefixes)
-        if same_prompt and _contains(outer, call) and _agree(outer, call):
+        same_prompt = _prompt(call, prefixes) == _prompt(outer, prefixes)
+        only = len(inner) == 1 and (_same_answer(outer, call) or not (call.report.messages and outer.report.messages))
+        if (same_prompt or only) and _contains(outer, call) and _agree(outer, call):
             return call
     return None
+
+
+def _same_answer(one: Call, other: Call) -> bool:
+    return one.output is not None and other.output is not None and _agree(one, other)
 
 
 def _join_unanswered(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -> None:
@@ -185,24 +198,24 @@ def _output_richness(output: Message | None) -> tuple[int, int, int]:
     return (len(calls), sum(not is_made_id(call.id) for call in calls), len(output.text))
 
 
-def _merged(group: tuple[Call, ...]) -> Call:
-    """One call out of the reports of a group."""
+def _merged(group: tuple[Call, ...], wrappers: frozenset[Call]) -> Call:
+    """One call out of the reports of a group; a wrapper of a run adds nothing but its id."""
     if len(group) == 1:
         return group[0]
-    ranked = sorted(group, key=_richness, reverse=True)
+    ranked = sorted((call for call in group if call not in wrappers), key=_richness, reverse=True)
     best = ranked[0]
     context = best.context
     for other in ranked[1:]:
         context = completed(context, other.context)
-    outermost = next(call for call in group if call.ref.trace_id == best.ref.trace_id)
+    outermost = next(call for call in group if call in ranked and call.ref.trace_id == best.ref.trace_id)
     spans = dict.fromkeys(call.ref.span_id for call in group if call.ref.span_id != best.ref.span_id)
     return replace(
         best,
         ref=replace(
             best.ref,
-            started_at=min((call.ref.started_at for call in group if call.ref.started_at is not None), default=None),
-            ended_at=max((call.ref.ended_at for call in group if call.ref.ended_at is not None), default=None),
-            succeeded=any(call.ref.succeeded for call in group),
+            started_at=min((call.ref.started_at for call in ranked if call.ref.started_at is not None), default=None),
+            ended_at=max((call.ref.ended_at for call in ranked if call.ref.ended_at is not None), default=None),
+            succeeded=any(call.ref.succeeded for call in ranked),
         ),
         place=outermost.place,
         context=context,

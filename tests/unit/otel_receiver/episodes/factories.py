@@ -1,4 +1,4 @@
-"""Readings for tests of assembly: a trace is written as a list of calls, tools and agents with times in milliseconds."""
+"""Readings for tests of assembly: a trace is a list of calls, tools and agents, with times in milliseconds."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ CONFIG = BufferConfig(quiet_s=3, idle_s=60, age_max_s=600)
 
 
 def span(trace: int, number: int, *, parent: int | None = 1, **fields) -> Span:
+    """A span of a trace."""
     defaults = {"name": "s", "start_time_unix_nano": 0, "end_time_unix_nano": 0}
     return Span(
         trace_id=f"{trace:032x}",
@@ -21,6 +22,7 @@ def span(trace: int, number: int, *, parent: int | None = 1, **fields) -> Span:
 
 
 def summary(traces: tuple[OpenTrace, ...]) -> list[tuple[int, int, EndReason]]:
+    """Trace, number of spans and end reason of each."""
     return [(int(trace.trace_id, 16), len(trace.spans), trace.end_reason) for trace in traces]
 
 
