@@ -95,7 +95,7 @@ def _block_to_chat(part: TextPart | MediaPart) -> Chat:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     kind = MEDIA_BLOCKS[part.kind]
-    url = part.uri if part.uri is not None else f"{DIGEST_SCHEME}{part.sha256}" if part.sha256 else ""
+    url = part.uri or (f"{DIGEST_SCHEME}{part.sha256}" if part.sha256 else "")
     block: Chat = {"type": kind, kind: {"url": url}}
     if part.mime_type is not None:
         block["mime_type"] = part.mime_type

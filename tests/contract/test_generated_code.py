@@ -1,5 +1,6 @@
 """The generated code is what the contract of record gives."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_every_field_of_the_contract_is_explained():
     body = lines[lines.index("package spanloop.v1;") + 1 :]
     silent = [
         line
-        for above, line in zip(body, body[1:], strict=False)
+        for above, line in itertools.pairwise(body)
         if line.strip() not in ("", "}") and not line.strip().startswith("//") and not above.strip().startswith("//")
     ]
     assert [] == silent
