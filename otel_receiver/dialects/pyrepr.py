@@ -16,7 +16,8 @@ from otel_receiver.dialects.limits import REPR_CHARS_MAX, REPR_DEPTH_MAX
 
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<string>[bBrRuU]{0,2}(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"))
+      (?P<fields>(?:[A-Za-z_]\w*=(?:None|True|False|\d{1,18})(?:,\ ?|\ |(?=\))|\Z))+)
+    | (?P<string>[bBrRuU]{0,2}(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"))
     | (?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
     | (?P<name>[^\W\d][\w.]*)
     | (?P<mark>[\[\](){},:=])
@@ -24,6 +25,8 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
+_FIELD = re.compile(r"(\w+)=(\w+)")
+"""One of a run of plain fields: most of a repr is such runs, so the tokeniser takes each as a whole."""
 _NAMES = {"None": None, "True": True, "False": False, "nan": None, "inf": None}
 _CLOSERS = {"[": "]", "(": ")", "{": "}"}
 _END = ("end", "")
@@ -89,7 +92,9 @@ class _Reader:
         return None
 
     def _literal(self, text: str) -> object:
-        """A string or number; neighbouring strings are one."""
+        """A string or number."""
+        if text[0] in "'\"" and "\\" not in text:
+            return text[1:-1]
         try:
             value: object = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -117,6 +122,11 @@ class _Reader:
                 self._take()
                 continue
             kind, text = self.peek
+            if kind == "fields":
+                self._take()
+                for name, word in _FIELD.findall(text):
+                    arguments[name] = _NAMES[word] if word in _NAMES else int(word)
+                continue
             if kind != "name":
                 arguments[""] = self.value(depth + 1)
                 continue
