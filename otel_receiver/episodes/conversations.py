@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_receiver.episodes.calls import Call
+from otel_receiver.episodes.links import Boundary
 from otel_receiver.episodes.segments import Segment
 from otel_receiver.episodes.subagents import Parent
 
@@ -79,6 +80,12 @@ def without_circles(before: dict[Segment, Segment]) -> dict[Segment, Segment]:
     return before
 
 
+def _is_turn(segment: Segment) -> bool:
+    """Whether the segment continues a history as the same agent: a turn, or another course of one."""
+    link = segment.links[0]
+    return link is not None and link.boundary is not Boundary.OTHER_AGENT
+
+
 def _conversation(
     segment: Segment,
     before: Mapping[Segment, Segment],
@@ -91,10 +98,8 @@ def _conversation(
     if carried is not None:
         return Conversation(conversation_id=carried)
     earlier = before.get(segment)
-    if earlier is not None and (found[earlier].conversation_id is not None or segment in parents):
-        return Conversation(
-            conversation_id=found[earlier].conversation_id, inferred=found[earlier].conversation_id is not None
-        )
-    if any(child not in parents for child in children.get(segment, ())):
+    if earlier is not None and found[earlier].conversation_id is not None:
+        return Conversation(conversation_id=found[earlier].conversation_id, inferred=True)
+    if any(child not in parents and _is_turn(child) for child in children.get(segment, ())):
         return Conversation(conversation_id=f"inferred-{ids[segment]}", inferred=True)
     return Conversation(conversation_id=None)

@@ -1,0 +1,100 @@
+"""The loose ends by which a store joins traces."""
+
+from dataclasses import replace
+
+from otel_receiver.dialects.base import Context
+from otel_receiver.episodes.assemble import assemble, trace_links
+from spanloop.records import EndReason
+from tests.unit.otel_receiver.episodes.factories import (
+    SYSTEM,
+    call,
+    hex_id,
+    result,
+    root,
+    says,
+    user,
+    weather_run,
+)
+
+
+def ends(readings):
+    """All before hashes and all after hashes of the readings."""
+    links = trace_links(readings)
+    return {link.before_hash for link in links} - {None}, {link.after_hash for link in links} - {None}
+
+
+def meet(earlier, later):
+    """Whether the later readings continue the earlier ones, by hash."""
+    return bool(ends(earlier)[1] & ends(later)[0])
+
+
+def test_calls_in_traces_of_their_own_meet():
+    """A call whose history has another trace's call finds it; the first call continues nothing."""
+    first, second = weather_run(parent=None)
+    assert meet([first], [second])
+    assert not meet([second], [first])
+
+
+def test_a_whole_trace_has_no_loose_end_before_it():
+    """A run that begins with its own question continues nothing; its answer may be continued."""
+    before, after = ends([root(), *weather_run()])
+    assert set() == before
+    assert 1 == len(after)
+
+
+def test_the_next_turn_of_an_unnamed_conversation_meets_the_last():
+    """Without a conversation id the next request's trace finds the one before; with one it stands by itself."""
+    first = [root(), *weather_run()]
+    told = [*first[2].model_calls[0].messages, says("It is sunny."), user("And in Rome?")]
+    unnamed = call(4, 200, told, says("Rainy."), trace=2)
+    named = replace(unnamed, context=Context(conversation_id="a"))
+    assert meet(first, [unnamed])
+    assert not meet(first, [named])
+
+
+def test_orphan_results_find_the_call_they_answer():
+    """A history that dropped the answer is joined by the ids of its calls."""
+    first, second = weather_run(parent=None)
+    poor = replace(second.model_calls[0], messages=(SYSTEM, user("Weather in Paris?"), result("c2", "sunny")))
+    assert meet([first], [replace(second, model_calls=(poor,))])
+
+
+def test_content_free_twins_meet_by_response_id():
+    """A bare span elsewhere finds the call with its response id."""
+    full = call(2, 10, [SYSTEM, user("A")], says("B"), response_id="r")
+    bare = call(9, 11, [], None, trace=4, parent=None, response_id="r")
+    assert meet([root(), full], [bare])
+
+
+def test_a_rootless_failure_meets_the_next_attempt():
+    """An attempt that failed in a trace of its own finds the one with the same prompt."""
+    failed = call(2, 10, [SYSTEM, user("A")], None, parent=None, span={"failed": True}, finish_reason=None)
+    again = call(3, 30, [SYSTEM, user("A")], says("B"), parent=None, trace=2)
+    assert meet([failed], [again])
+
+
+def test_system_prompts_and_spaces_do_not_keep_ends_apart():
+    """The hash is of what the message keys say, the same for habits of senders."""
+    first, second = weather_run(parent=None)
+    spaced = tuple(replace(message, parts=message.parts) for message in second.model_calls[0].messages[1:])
+    assert meet([first], [replace(second, model_calls=(replace(second.model_calls[0], messages=spaced),))])
+
+
+def test_a_link_names_its_call():
+    """Trace, span, service, conversation and start of the call stand with each hash."""
+    context = Context(service_name="svc", conversation_id="a", dialect="d")
+    reading = call(2, 10, [SYSTEM, user("A")], says("B"), parent=None, context=context)
+    (link,) = (link for link in trace_links([reading]) if link.after_hash is not None)
+    assert (hex_id(1, 32), hex_id(2, 16), "svc", "a") == (
+        link.trace_id,
+        link.span_id,
+        link.service_name,
+        link.conversation_id,
+    )
+    assert reading.span.started_at == link.started_at
+
+
+def test_a_derivation_has_the_same_links():
+    """Assembly hands out the links of the same readings."""
+    readings = [root(), *weather_run()]
+    assert trace_links(readings) == assemble(readings, EndReason.IMPORTED).links
