@@ -162,8 +162,9 @@ def sparkline(values: Sequence[float]) -> Markup:
 
 
 def _svg(width: int, height: float, parts: Sequence[Markup]) -> Markup:
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img">{}</svg>').format(
-        width, f"{height:g}", Markup("").join(parts)
+    css_class = "chart wide" if width == WIDTH else "chart"
+    return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img">{}</svg>').format(
+        css_class, width, f"{height:g}", Markup("").join(parts)
     )
 
 

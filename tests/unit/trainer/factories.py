@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from spanloop.convert import compact_json
 from spanloop.hashing import state_hash
 from spanloop.records import Message, Role, TextPart, ToolCall, ToolDefinition
 from trainer.dataset import Candidate, DecisionPoint
@@ -14,7 +14,7 @@ from trainer.rollouts.base import Rollout
 SEARCH = ToolDefinition(
     name="search",
     description="Find recipes",
-    parameters=json.dumps(
+    parameters=compact_json(
         {
             "type": "object",
             "properties": {"query": {"type": "string"}, "limit": {"type": "integer", "minimum": 1}},
