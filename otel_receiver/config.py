@@ -150,6 +150,11 @@ class PipelineConfig(Section):
     """Traces joined into one derivation because one continues another's calls; more are left apart."""
     reread_bytes_max: Bytes = 512 * MIB
     """Log read again for the earlier records of one derivation; beyond it the trace is derived with what is there."""
+    reference_root: str = ""
+    """Folder (any fsspec address) of content that senders upload and only refer to (`*_ref` attributes). Files outside
+    it are never read. Empty: none is read, and the steps are flagged `content_referenced`."""
+    reference_bytes_max: Bytes = 64 * MIB
+    """One such file; a larger one is left where it is."""
 
 
 class StoreConfig(Section):

@@ -18,6 +18,7 @@ from otel_receiver.components import components
 from otel_receiver.config import LimitsConfig, PipelineConfig
 from otel_receiver.crash_guard import CrashGuard, Poisonous
 from otel_receiver.dialects.base import Blob, Reading
+from otel_receiver.dialects.references import ReferenceRoot, reference_root
 from otel_receiver.dialects.registry import read_logs_alone, read_span
 from otel_receiver.episodes.assemble import Derivation, assemble, trace_links
 from otel_receiver.episodes.trace_links import CallLink
@@ -121,13 +122,14 @@ class Deriver:
         self._config = config
         self._limits = limits
         self._guard = guard
+        self._root = reference_root(config.reference_root, config.reference_bytes_max)
 
     def derive(self, due: Mapping[str, Gathered]) -> Derived:
         """The episodes of the due traces and of those they are joined to; raises StoreBusy."""
         lost = self._load(due)
         # Deriving from a part would replace whole episodes by worse ones.
         traces = {trace_id: trace for trace_id, trace in due.items() if trace_id not in lost}
-        readings = {trace_id: _readings(trace) for trace_id, trace in due.items()}
+        readings = {trace_id: _readings(trace, self._root) for trace_id, trace in due.items()}
         rows = _rows(due, readings)
         links = {trace_id: trace_links(readings[trace_id]) for trace_id in traces}
         self._join(traces, readings, links)
@@ -158,7 +160,7 @@ class Deriver:
             new = []
             for trace_id in joined.keys() - lost:
                 traces[trace_id] = joined[trace_id]
-                readings[trace_id] = _readings(joined[trace_id])
+                readings[trace_id] = _readings(joined[trace_id], self._root)
                 links[trace_id] = trace_links(readings[trace_id])
                 new.extend(links[trace_id])
 
@@ -225,12 +227,12 @@ class Deriver:
         )
 
 
-def _readings(trace: Gathered) -> tuple[Reading, ...]:
+def _readings(trace: Gathered, root: ReferenceRoot | None) -> tuple[Reading, ...]:
     """What the dialects make of a trace's spans, each with its own log records."""
     by_span: dict[str, list[LogRecord]] = defaultdict(list)
     for record in trace.logs.values():
         by_span[record.span_id].append(record)
-    return tuple(read_span(span, tuple(by_span.get(span_id, ()))) for span_id, span in trace.spans.items())
+    return tuple(read_span(span, by_span.get(span_id, ()), root) for span_id, span in trace.spans.items())
 
 
 def _derived(trace_ids: Sequence[str], traces: Mapping[str, Gathered], derivation: Derivation) -> Derived:

@@ -16,6 +16,3 @@ REPR_DEPTH_MAX = 64
 
 UNWRAP_DEPTH_MAX = 4
 """Wrappers (`message`, `data`, `kwargs`, lists of one list) taken off one message."""
-
-REFERENCE_BYTES_MAX = 64 * 1024 * 1024
-"""Bytes read from one file that a span refers to."""

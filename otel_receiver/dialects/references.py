@@ -15,8 +15,8 @@ import fsspec  # type: ignore[import-untyped]  # the package ships no types
 
 from otel_receiver.dialects.genai_parts import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
 from otel_receiver.dialects.json_text import read_json
-from otel_receiver.dialects.limits import REFERENCE_BYTES_MAX
 from otel_receiver.dialects.values import as_text
+from otel_receiver.errors import ConfigError
 from otel_receiver.spans import Attributes, LogRecord, Span, Value
 
 REFERENCES: Mapping[str, str] = {f"{key}_ref": key for key in (INPUT, OUTPUT, INSTRUCTIONS, TOOLS)}
@@ -26,7 +26,7 @@ REFERENCES: Mapping[str, str] = {f"{key}_ref": key for key in (INPUT, OUTPUT, IN
 class ReferenceRoot:
     """The folder (any fsspec address) below which uploaded content may be read."""
 
-    def __init__(self, root: str, *, bytes_max: int = REFERENCE_BYTES_MAX) -> None:
+    def __init__(self, root: str, *, bytes_max: int) -> None:
         self._filesystem, path = fsspec.core.url_to_fs(root)
         self._path = posixpath.normpath(str(path))
         self._bytes_max = bytes_max
@@ -44,6 +44,16 @@ class ReferenceRoot:
         except (OSError, ValueError, ImportError):  # absent, malformed, not UTF-8, or no driver for the protocol
             return None
         return _one_json(text)
+
+
+def reference_root(address: str, bytes_max: int) -> ReferenceRoot | None:
+    """The root at an address; `None` for the empty one. Raises ConfigError for an address fsspec cannot open."""
+    if not address:
+        return None
+    try:
+        return ReferenceRoot(address, bytes_max=bytes_max)
+    except (ValueError, ImportError, OSError) as error:
+        raise ConfigError(f"pipeline.reference_root {address!r}: {error}; give a folder fsspec can open") from error
 
 
 def resolve(span: Span, logs: tuple[LogRecord, ...], root: ReferenceRoot | None) -> tuple[Span, tuple[LogRecord, ...]]:

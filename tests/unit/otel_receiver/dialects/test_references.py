@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from otel_receiver.dialects.references import ReferenceRoot
+from otel_receiver.dialects.references import reference_root
 from otel_receiver.dialects.registry import read_span
+from otel_receiver.errors import ConfigError
 from spanloop.records import QualityFlag
 from tests.unit.otel_receiver.dialects.factories import brief, make_event, make_log, make_span
 
@@ -27,10 +28,10 @@ def folder(tmp_path):
     return inside
 
 
-def read(folder, address, **fields):
+def read(folder, address, bytes_max=10_000):
     """The call of a span that refers to its input by this address."""
     span = make_span({**CHAT, "gen_ai.input.messages_ref": address})
-    (call,) = read_span(span, (), ReferenceRoot(f"file://{folder}", **fields)).model_calls
+    (call,) = read_span(span, (), reference_root(f"file://{folder}", bytes_max)).model_calls
     return call
 
 
@@ -62,7 +63,14 @@ def test_a_file_over_the_limit_is_not_read(folder):
 def test_references_in_events_and_records_are_followed_too(folder):
     """The reference may stand in an operation-details event or log record."""
     attributes = {"gen_ai.input.messages_ref": f"file://{folder}/input.json"}
-    root = ReferenceRoot(f"file://{folder}")
+    root = reference_root(f"file://{folder}", 10_000)
     by_event = read_span(make_span(CHAT, events=(make_event(DETAILS, attributes),)), (), root).model_calls[0]
     by_record = read_span(make_span(CHAT), (make_log(DETAILS, attributes=attributes),), root).model_calls[0]
     assert [("user", "Hi")] == brief(by_event.messages) == brief(by_record.messages)
+
+
+def test_a_root_that_no_file_system_knows_is_a_configuration_error():
+    """The address is checked at the start, and the error names the key; no address means no root."""
+    assert reference_root("", 10) is None
+    with pytest.raises(ConfigError, match=r"pipeline\.reference_root 'nonsense://x'"):
+        reference_root("nonsense://x", 10)
