@@ -8,6 +8,7 @@ Exactly once: the position up to which the log is in the store is written in the
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel_receiver.batch import Problem, WriteBatch, WriteOutcome
@@ -72,7 +73,7 @@ def open_pipeline(parts: PipelineParts) -> Pipeline:
 
     Raises LogMismatch when the store was derived from another log, and what the store raises.
     """
-    parts.store.prepare()
+    _guarded(parts.store, parts.store.prepare)
     progress = parts.store.progress()
     if progress.log_id not in (None, parts.log.identity):
         raise LogMismatch(
@@ -180,6 +181,7 @@ class Pipeline:
 
     def _write_batch(self) -> int:
         chosen = self._chosen()
+        num_received = sum(len(trace.gathered.new_spans) for trace in chosen)
         try:
             derived = self._deriver.derive({trace.trace_id: trace.gathered for trace in chosen})
             committed = self._safe(len(chosen))
@@ -195,6 +197,8 @@ class Pipeline:
         self._batch_traces = min(2 * self._batch_traces, self._config.pipeline.batch_traces_max)
         for position in derived.poisonous:
             self._bury_position(position)
+        # The derivation found the others in the log, at the position where they were received first.
+        self._telemetry.duplicates.add(num_received - len(derived.spans))
         self._count(outcome)
         return outcome.new_episodes + outcome.new_revisions
 
@@ -227,16 +231,8 @@ class Pipeline:
 
     def _try_store(self) -> None:
         """Raise StoreWriteFailed when not even an empty batch can be written: then no trace is to blame."""
-        try:
-            self._store.write(WriteBatch(committed_position=self._committed, log_id=self._log.identity))
-        except ReceiverError:
-            raise
-        # Whatever the database says, the answer is to wait.
-        except Exception as error:
-            raise StoreWriteFailed(
-                f"store {self._store.path}: cannot be written ({type(error).__name__}); check its disk; "
-                "nothing is lost meanwhile"
-            ) from error
+        batch = WriteBatch(committed_position=self._committed, log_id=self._log.identity)
+        _guarded(self._store, lambda: self._store.write(batch))
 
     def _leaving(self, trace: OpenTrace) -> _Due:
         """A trace out of the buffer, with the source of each record."""
@@ -272,7 +268,6 @@ class Pipeline:
     def _count(self, outcome: WriteOutcome) -> None:
         self._telemetry.episodes.add(outcome.new_episodes, {"change": "new"})
         self._telemetry.episodes.add(outcome.new_revisions, {"change": "revised"})
-        self._telemetry.duplicates.add(outcome.known_spans)
         if outcome.new_episodes or outcome.new_revisions:
             logger.info(
                 "episodes written new=%d revised=%d unchanged=%d retired=%d spans=%d committed=%d",
@@ -297,6 +292,19 @@ class Pipeline:
         self._telemetry.crashes.add(1)
         self._dead_letters.add(entry.signal, reason, entry.payload, entry.position)
         self._problems.append(Problem(log_position=entry.position, reason=reason, received_at=entry.received_at))
+
+
+def _guarded(store: Store, work: Callable[[], object]) -> None:
+    """Do work on the store that nothing a sender wrote can make fail; raises StoreWriteFailed."""
+    try:
+        work()
+    except ReceiverError:
+        raise
+    # Whatever the database says, the answer is to wait until its disk is well.
+    except Exception as error:
+        raise StoreWriteFailed(
+            f"store {store.path}: cannot be written ({type(error).__name__}); check its disk; nothing is lost meanwhile"
+        ) from error
 
 
 def _ends_trace(span: Span) -> bool:

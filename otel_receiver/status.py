@@ -94,8 +94,8 @@ class StatusReport:
         ]
         if self.log is not None:
             lines.append(
-                f"{self.log.directory}: {self.log.size_bytes} bytes, {self.log.uncommitted_bytes} not yet in the store, "
-                f"{self.log.dead_letter_bytes} bytes of dead letters"
+                f"{self.log.directory}: {self.log.size_bytes} bytes, {self.log.uncommitted_bytes} not yet in the "
+                f"store, {self.log.dead_letter_bytes} bytes of dead letters"
             )
         for sender in store.senders:
             lines += _sender_lines(sender)
