@@ -135,7 +135,9 @@ def _guard_of(path: Path) -> threading.Lock:
 
 def _attach_sql(path: Path, *, read_only: bool) -> str:
     quoted = str(path).replace("'", "''")
-    options = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {ROW_GROUP_ROWS}, STORAGE_VERSION '{STORAGE_VERSION}'"
+    options = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
+    if not read_only and not (path.exists() and path.stat().st_size):
+        options += f", STORAGE_VERSION '{STORAGE_VERSION}'"  # an existing file keeps its own
     return f"ATTACH '{quoted}' AS {ALIAS} ({options})"
 
 
@@ -185,21 +187,25 @@ def schema_version(connection: duckdb.DuckDBPyConnection) -> int:
     return int(connection.execute("SELECT max(version) FROM store.migrations").fetchall()[0][0])
 
 
-def check_version(path: Path, version: int) -> None:
+def check_version(path: Path, version: int, *, newest: int = SCHEMA_VERSION) -> None:
     """Raise StoreTooNew when the file was written by a newer version of this program."""
-    if version > SCHEMA_VERSION:
+    if version > newest:
         raise StoreTooNew(
-            f"store {path}: schema version {version}, but this program knows up to {SCHEMA_VERSION}; "
+            f"store {path}: schema version {version}, but this program knows up to {newest}; "
             "upgrade spanloop, or name another file with --store"
         )
 
 
 def migrate(
-    connection: duckdb.DuckDBPyConnection, path: Path, *, migrations: tuple[Migration, ...] = MIGRATIONS
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    *,
+    migrations: tuple[Migration, ...] = MIGRATIONS,
+    newest: int = SCHEMA_VERSION,
 ) -> int:
     """Bring the opened file to the newest version, each step with its record in one transaction; the version before."""
     version = schema_version(connection)
-    check_version(path, version)
+    check_version(path, version, newest=newest)
     if version == 0:
         _refuse_foreign(connection, path)
         with transaction(connection):
