@@ -28,7 +28,7 @@ from otel_receiver.episodes.retries import drop_retried
 from otel_receiver.episodes.run_history import restore_from_runs
 from otel_receiver.episodes.segments import Segment, segments
 from otel_receiver.episodes.subagents import ParentFinder
-from otel_receiver.episodes.trace_links import CallLink, call_links
+from otel_receiver.episodes.trace_links import CallLink, call_links, execution_links
 from otel_receiver.episodes.tree import SpanTree
 from otel_receiver.episodes.twins import merge_twins
 from spanloop.records import EndReason, Episode, EpisodeStatus, Feedback, QualityFlag, Step
@@ -71,7 +71,7 @@ def assemble(readings: Iterable[Reading], end_reason: EndReason) -> Derivation:
     return Derivation(
         episodes=builder.episodes(),
         feedback=_feedback(tree),
-        links=call_links(calls, links, prefixes),
+        links=(*call_links(calls, links, prefixes), *execution_links(tree)),
     )
 
 
@@ -80,7 +80,7 @@ def trace_links(readings: Iterable[Reading]) -> tuple[CallLink, ...]:
     tree = SpanTree(readings)
     prefixes = PrefixTree()
     calls = _inferences(tree, prefixes)
-    return call_links(calls, Predecessors(calls, prefixes).links(), prefixes)
+    return (*call_links(calls, Predecessors(calls, prefixes).links(), prefixes), *execution_links(tree))
 
 
 def _inferences(tree: SpanTree, prefixes: PrefixTree) -> tuple[Call, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from otel_receiver.dialects.base import Reading, ToolExecution
+from otel_receiver.dialects.base import Context, Reading, ToolExecution
 from otel_receiver.episodes.calls import NO_TIME, Call, is_made_id
 from otel_receiver.episodes.history import Turn
 from otel_receiver.episodes.keys import canonical_arguments, squeezed
@@ -67,16 +67,18 @@ class ExecutionMatcher:
         for slot in sorted(slots, key=lambda slot: (slot.turn.call.order, slot.position)):
             for key in _slot_keys(slot):
                 self._slots[key].append(slot)
+        self._traces = {slot.turn.call.ref.trace_id for slot in slots}
 
-    def match(self, reading: Reading, place: Place, report: ToolExecution) -> Execution:
-        """The execution with its call, where one fits."""
+    def match(self, reading: Reading, place: Place, context: Context, report: ToolExecution) -> Execution:
+        """The execution with its call, where one fits; of another trace only if its own trace calls no model."""
         trace_id = reading.span.trace_id
         slot: _Slot | None = None
         guessed = False
         if report.call_id:
-            slot = self._nearest((trace_id, "id", report.call_id), place) or self._nearest(
-                ("id", report.call_id), place
-            )
+            slot = self._nearest((trace_id, "id", report.call_id), place)
+            if slot is None and trace_id not in self._traces:
+                slot = self._nearest(("id", context.service_name or "", report.call_id), place)
+                slot = slot if slot is not None and _same_conversation(slot.turn.call.context, context) else None
         if slot is None and report.arguments is not None:
             slot = self._next_open((trace_id, report.name, _arguments_key(report.arguments)), place)
         if slot is None:
@@ -118,10 +120,15 @@ def match_executions(tree: SpanTree, turns: Iterable[Turn]) -> tuple[Execution, 
     matcher = ExecutionMatcher(turns)
     places = [place for place in tree.places if place.reading.tool_executions]
     return tuple(
-        matcher.match(place.reading, place, report)
+        matcher.match(place.reading, place, tree.context(place), report)
         for place in sorted(places, key=_start)
         for report in place.reading.tool_executions
     )
+
+
+def _same_conversation(one: Context, other: Context) -> bool:
+    ids = (one.conversation_id, other.conversation_id)
+    return None in ids or ids[0] == ids[1]
 
 
 def _start(place: Place) -> tuple[int, int, str, str]:
@@ -135,7 +142,7 @@ def _slot_keys(slot: _Slot) -> Iterator[tuple[str, ...]]:
     trace_id, call = slot.turn.call.ref.trace_id, slot.tool_call
     if not is_made_id(call.id):
         yield (trace_id, "id", call.id)
-        yield ("id", call.id)
+        yield ("id", slot.turn.call.context.service_name or "", call.id)
     yield (trace_id, call.name)
     keys = {_arguments_key(call.arguments), *_bare_argument(call.arguments)}
     for key in keys:

@@ -203,6 +203,8 @@ def _tell(story: _Story, action: Message, following: Link) -> tuple[tuple[Messag
     told = _told_answer(following)
     if told is not None:
         story.known_ids.update(part.id for part in told.tool_calls)
+        if following.gap is not Gap.CALLS_DROPPED and len(told.tool_calls) != len(action.tool_calls):
+            action = told  # another branch's history restored the action; this one tells it differently
     if following.gap is Gap.ARGUMENTS_DIFFER:
         story.lasting.add(QualityFlag.ARGUMENTS_ALTERED)
     found = translated(results_after(body, tail), told, action)

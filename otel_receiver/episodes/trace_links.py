@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from otel_receiver.episodes.calls import Call, is_made_id
 from otel_receiver.episodes.keys import DIGEST_BYTES, PrefixTree
 from otel_receiver.episodes.links import Link
+from otel_receiver.episodes.tree import SpanTree
 from spanloop.records import Role
 
 
@@ -44,6 +45,25 @@ def call_links(calls: Sequence[Call], links: Mapping[Call, Link], prefixes: Pref
         found.extend(_end(call, before=before) for before in sorted(befores))
         found.extend(_end(call, after=after) for after in sorted(afters))
     return tuple(found)
+
+
+def execution_links(tree: SpanTree) -> tuple[CallLink, ...]:
+    """The loose ends of traces that hold executed tools and no model call: they belong to the call they carried out."""
+    traces = {place.reading.span.trace_id for place in tree.places if place.reading.model_calls}
+    return tuple(
+        CallLink(
+            trace_id=place.reading.span.trace_id,
+            span_id=place.reading.span.span_id,
+            service_name=tree.context(place).service_name,
+            before_hash=_labelled("call", report.call_id),
+            conversation_id=tree.context(place).conversation_id,
+            started_at=place.reading.span.started_at,
+        )
+        for place in tree.places
+        if place.reading.span.trace_id not in traces
+        for report in place.reading.tool_executions
+        if report.call_id
+    )
 
 
 def _same_trace(link: Link) -> bool:

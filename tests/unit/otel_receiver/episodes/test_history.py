@@ -244,3 +244,20 @@ def test_results_keep_what_the_model_saw():
     expected = [ToolResult(call_id="c1", content="sun"), ToolResult(call_id="c2", content="rain")]
     assert expected == [message.tool_result for message in steps[0].observations]
     assert isinstance(steps[0].action.parts[1], ToolCall)
+
+
+def test_two_histories_that_tell_a_lost_answer_differently_keep_their_own():
+    """The longest chain's history gives the lost answer; another branch's state shows what it was told itself."""
+    one = says("", asks("c1", "Paris"))
+    more = says("", asks("c3", "Oslo"))
+    readings = [
+        root(),
+        call(2, 10, ASKED, None),
+        call(3, 30, [*ASKED, one, result("c1", "sun")], more),
+        call(4, 50, [*ASKED, one, result("c1", "sun"), more, result("c3", "snow")], says("Done.")),
+        call(5, 60, [*ASKED, ACTION, result("c1", "sun"), result("c2", "rain")], says("Other.")),
+    ]
+    found = episodes(readings)
+    assert [[2, 3, 4], [5]] == [spans(episode) for episode in found]
+    assert one == found[0].steps[0].action
+    assert (*ASKED, ACTION, result("c1", "sun"), result("c2", "rain")) == found[1].steps[0].messages

@@ -12,6 +12,7 @@ from tests.unit.otel_receiver.episodes.factories import (
     result,
     root,
     says,
+    tool,
     user,
     weather_run,
 )
@@ -64,6 +65,17 @@ def test_content_free_twins_meet_by_response_id():
     full = call(2, 10, [SYSTEM, user("A")], says("B"), response_id="r")
     bare = call(9, 11, [], None, trace=4, parent=None, response_id="r")
     assert meet([root(), full], [bare])
+
+
+def test_a_tool_in_a_trace_of_its_own_meets_its_call():
+    """An executed tool without a model call beside it finds the call by its id."""
+    first = weather_run(parent=None)[0]
+    alone = tool(9, 30, trace=5, parent=None, call_id="c2", result="sunny")
+    assert meet([first], [alone])
+    (episode,) = assemble([first, alone], EndReason.IMPORTED).episodes
+    assert "sunny" == episode.steps[0].observations[0].text
+    elsewhere = replace(alone, context=Context(service_name="other"))
+    assert () == assemble([first, elsewhere], EndReason.IMPORTED).episodes[0].steps[0].observations
 
 
 def test_a_rootless_failure_meets_the_next_attempt():
