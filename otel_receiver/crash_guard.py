@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from otel_receiver.errors import PermanentError
-
 FILE_NAME = "working-on"
 _WIDTH = 120
 
 
-class Poisonous(PermanentError):
-    """A piece of work that ended the process too often."""
+class Poisonous(Exception):
+    """A piece of work that ended the process too often; handled like any other crash of it."""
 
 
 class CrashGuard:

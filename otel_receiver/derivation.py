@@ -18,7 +18,7 @@ from otel_receiver.components import components
 from otel_receiver.config import LimitsConfig, PipelineConfig
 from otel_receiver.crash_guard import CrashGuard, Poisonous
 from otel_receiver.dialects.base import Blob, Reading
-from otel_receiver.dialects.references import ReferenceRoot, reference_root
+from otel_receiver.dialects.references import reference_root
 from otel_receiver.dialects.registry import read_logs_alone, read_span
 from otel_receiver.episodes.assemble import Derivation, assemble, trace_links
 from otel_receiver.episodes.trace_links import CallLink
@@ -129,7 +129,7 @@ class Deriver:
         lost = self._load(due)
         # Deriving from a part would replace whole episodes by worse ones.
         traces = {trace_id: trace for trace_id, trace in due.items() if trace_id not in lost}
-        readings = {trace_id: _readings(trace, self._root) for trace_id, trace in due.items()}
+        readings = {trace_id: self._readings(trace_id, trace) for trace_id, trace in due.items()}
         rows = _rows(due, readings)
         links = {trace_id: trace_links(readings[trace_id]) for trace_id in traces}
         self._join(traces, readings, links)
@@ -160,7 +160,7 @@ class Deriver:
             new = []
             for trace_id in joined.keys() - lost:
                 traces[trace_id] = joined[trace_id]
-                readings[trace_id] = _readings(joined[trace_id], self._root)
+                readings[trace_id] = self._readings(trace_id, joined[trace_id])
                 links[trace_id] = trace_links(readings[trace_id])
                 new.extend(links[trace_id])
 
@@ -199,6 +199,14 @@ class Deriver:
                 if record.trace_id in traces:
                     traces[record.trace_id].add_log(record, entry.position)
 
+    def _readings(self, trace_id: str, trace: Gathered) -> tuple[Reading, ...]:
+        """What the dialects make of a trace's spans, each with its own log records."""
+        by_span: dict[str, list[LogRecord]] = defaultdict(list)
+        for record in trace.logs.values():
+            by_span[record.span_id].append(record)
+        with self._guard.attempt(f"trace {trace_id}"):
+            return tuple(read_span(span, by_span.get(key, ()), self._root) for key, span in trace.spans.items())
+
     def _component(
         self, trace_ids: Sequence[str], traces: Mapping[str, Gathered], readings: Mapping[str, tuple[Reading, ...]]
     ) -> Derived:
@@ -225,14 +233,6 @@ class Deriver:
             ),
             poisonous=tuple(sorted(positions)),
         )
-
-
-def _readings(trace: Gathered, root: ReferenceRoot | None) -> tuple[Reading, ...]:
-    """What the dialects make of a trace's spans, each with its own log records."""
-    by_span: dict[str, list[LogRecord]] = defaultdict(list)
-    for record in trace.logs.values():
-        by_span[record.span_id].append(record)
-    return tuple(read_span(span, by_span.get(span_id, ()), root) for span_id, span in trace.spans.items())
 
 
 def _derived(trace_ids: Sequence[str], traces: Mapping[str, Gathered], derivation: Derivation) -> Derived:
