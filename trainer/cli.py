@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from trainer.errors import TrainerError
+from trainer.errors import RunError, TrainerError
 
 if TYPE_CHECKING:
     from trainer.config import RunConfig
@@ -182,6 +182,8 @@ def train(
             raise click.UsageError("a resumed run keeps its configuration; give --resume alone")
         run = loop.resume(workspace, resume or None)
     _print_run(workspace, run, as_json=as_json)
+    if run.steps_done < run.config.train.max_steps:
+        raise RunError(f"run {run.run_id} was interrupted; go on with `trainer train --resume {run.run_id}`")
 
 
 @main.command("eval", epilog="Example: trainer eval --run 20261123")
