@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
+import pyarrow as pa
 
 from spanloop.convert import message_from_chat, messages_from_chat, tools_from_chat
 from spanloop.records import QualityFlag

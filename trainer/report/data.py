@@ -93,6 +93,8 @@ class ReportData:
     """The pool of the final comparison: held-out, or else validation."""
     num_openings: int
     """Times the held-out pool was opened for this run."""
+    num_openings_of_all: int
+    """Times it was opened for any run of the workspace: choosing among runs by it wears it out too."""
     steps: tuple[StepRecord, ...]
     watched: tuple[PolicyMean, ...]
     """Evaluations on the validation pool, in order."""
@@ -108,13 +110,14 @@ def read_report(workspace: Workspace, run: Run) -> ReportData:
     """What there is to show about a run, finished or not."""
     pool = _compared_pool(workspace, run.run_id)
     row = workspace.query("SELECT reward_name, left_out FROM runs WHERE run_id = ?", [run.run_id])[0]
-    openings = workspace.query("SELECT count(*) FROM pool_openings WHERE run_id = ?", [run.run_id])
+    openings = workspace.query("SELECT count(*) FILTER (run_id = ?), count(*) FROM pool_openings", [run.run_id])[0]
     return ReportData(
         run=run,
         state=last_event(workspace, run.run_id),
         reward_name=str(row[0]),
         pool=pool,
-        num_openings=_integer(openings[0][0]),
+        num_openings=_integer(openings[0]),
+        num_openings_of_all=_integer(openings[1]),
         steps=_steps(workspace, run.run_id),
         watched=_means(workspace, run.run_id, "validation"),
         means=_newest(_means(workspace, run.run_id, pool)) if pool else (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -31,9 +32,43 @@ def load_function(check: str, folder: Path, origin: str) -> Callable[..., object
 
 
 def source_hash(function: Callable[..., object]) -> str:
-    """The hash of the file that defines the function: other code, other rewards."""
-    path = inspect.getsourcefile(function)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+    """The hash of the file that defines the function and of what it imports from that folder: other code, other rewards.
+
+    Library code outside that folder does not count; neither does what is imported only while the function runs.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_sources(sys.modules[function.__module__])):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources(start: ModuleType) -> set[Path]:
+    found: set[Path] = set()
+    folder, todo = None, [start]
+    while todo:
+        module = todo.pop()
+        file = getattr(module, "__file__", None)
+        if file is None or not file.endswith(".py") or Path(file) in found:
+            continue
+        path = Path(file)
+        folder = folder or path.parent
+        if path.is_relative_to(folder):
+            found.add(path)
+            todo += [sys.modules[name] for name in _imports(path, module.__package__ or "") if name in sys.modules]
+    return found
+
+
+def _imports(path: Path, package: str) -> list[str]:
+    """Every name an import statement of the file may refer to a module by."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
+            names += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def _load_module(name: str, folder: Path, origin: str) -> ModuleType:

@@ -172,6 +172,18 @@ def test_other_code_is_another_specification(tmp_path):
     assert first != other
 
 
+def test_code_a_check_imports_from_its_folder_counts_too(tmp_path):
+    """A changed helper is another specification, also when only a constant comes from it."""
+    name = f"helper_{tmp_path.name.replace('-', '_')}"
+    hashes = []
+    for value in (1, 1, 0):
+        write(tmp_path / f"{name}.py", f"LIMIT = {value}\n")
+        source = f"from {name} import LIMIT\ndef judge(answer):\n    return LIMIT\n"
+        hashes.append(load_reward_model(python_spec(tmp_path, source)).spec_hash)
+    assert hashes[0] == hashes[1]
+    assert hashes[1] != hashes[2]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
