@@ -21,30 +21,17 @@ from otel_receiver.episodes.conversations import Conversation, conversations
 from otel_receiver.episodes.executions import Execution, match_executions
 from otel_receiver.episodes.history import Histories, Turn
 from otel_receiver.episodes.keys import PrefixTree
-from otel_receiver.episodes.links import Link
-from otel_receiver.episodes.observations import is_output_tool, observe
-from otel_receiver.episodes.offers import Offer, offers
+from otel_receiver.episodes.observations import is_output_tool
+from otel_receiver.episodes.offers import offers
 from otel_receiver.episodes.retries import drop_retried
 from otel_receiver.episodes.run_history import restore_from_runs
 from otel_receiver.episodes.segments import Segment, segments
+from otel_receiver.episodes.steps import UNKNOWN_DIALECT, step
 from otel_receiver.episodes.subagents import ParentFinder
 from otel_receiver.episodes.trace_links import CallLink, call_links, execution_links
 from otel_receiver.episodes.tree import SpanTree
 from otel_receiver.episodes.twins import merge_twins
 from spanloop.records import EndReason, Episode, EpisodeStatus, Feedback, QualityFlag, Step
-
-CLOCK_SLACK_NS = 1_000_000_000
-"""How long before its predecessor's end a call may begin: streamed spans are closed late."""
-RECOMPUTED_FLAGS = frozenset(
-    {
-        QualityFlag.IDS_SYNTHESISED,
-        QualityFlag.AMBIGUOUS_MATCH,
-        QualityFlag.TOOLS_MISSING,
-        QualityFlag.TOOLS_INCOMPLETE,
-        QualityFlag.OUTPUT_MISSING,
-    }
-)
-"""What one span cannot know for good: its neighbours may carry what it lacks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +139,7 @@ class _EpisodeBuilder:
         executions = [execution for call in segment.calls for execution in self._executions.get(call, ())]
         shared = self._shared_flags(segment)
         return tuple(
-            _step(index, turn, offer, link, self._executions.get(turn.call, ()), shared)
+            step(index, turn, offer, link, self._executions.get(turn.call, ()), shared)
             for index, (turn, offer, link) in enumerate(
                 zip(turns, offers(turns, executions), segment.links, strict=True)
             )
@@ -193,9 +180,6 @@ class _EpisodeBuilder:
         return run is not None and run.span.failed and self._last_of_run[_run_key(call)] is segment
 
 
-UNKNOWN_DIALECT = "unknown"
-
-
 def _run_key(call: Call) -> tuple[str, str]:
     return (call.scope[0], call.scope[2])
 
@@ -205,73 +189,6 @@ def episode_id(first: Call) -> str:
     span = first.place.reading.span
     text = f"{span.trace_id}/{span.span_id}/{first.index}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _step(
-    index: int,
-    turn: Turn,
-    offer: Offer,
-    link: Link | None,
-    executions: Sequence[Execution],
-    shared: frozenset[QualityFlag],
-) -> Step:
-    call = turn.call
-    report = call.report
-    observations, observed = observe(turn, executions)
-    flags = (report.flags - RECOMPUTED_FLAGS) | call.flags | turn.flags | offer.flags | observed | shared
-    return Step(
-        step_index=index,
-        messages=turn.messages,
-        tools=offer.tools,
-        action=turn.action,
-        observations=observations,
-        finish_reason=report.finish_reason,
-        model=report.model,
-        response_model=report.response_model,
-        response_id=report.response_id,
-        usage=report.usage,
-        dialect=call.context.dialect or UNKNOWN_DIALECT,
-        trace_id=call.ref.trace_id,
-        span_id=call.ref.span_id,
-        merged_span_ids=call.merged_span_ids,
-        started_at=call.ref.started_at,
-        ended_at=call.ref.ended_at,
-        error=(call.ref.error or "failed") if call.ref.failed else None,
-        quality_flags=flags | _call_flags(turn) | _link_flags(link),
-    )
-
-
-def _call_flags(turn: Turn) -> set[QualityFlag]:
-    """Flags that follow from the call alone."""
-    call = turn.call
-    flags: set[QualityFlag] = set()
-    if call.ref.failed:
-        flags.add(QualityFlag.MODEL_CALL_FAILED)
-    elif turn.action is None:
-        flags.add(QualityFlag.OUTPUT_MISSING)
-    cut = call.broken_off or (call.ref.failed and call.report.finish_reason is None)
-    if turn.action is not None and (cut or call.report.finish_reason == "length"):
-        flags.add(QualityFlag.OUTPUT_TRUNCATED)
-    if call.ref.started_at is None or call.ref.ended_at is None:
-        flags.add(QualityFlag.TIME_MISSING)
-    elif call.ref.ended_at < call.ref.started_at:
-        flags.add(QualityFlag.CLOCK_SKEW)
-    if not call.report.messages:
-        flags.add(QualityFlag.CONTENT_MISSING)
-    return flags
-
-
-def _link_flags(link: Link | None) -> set[QualityFlag]:
-    """Flags that follow from how the call continues another."""
-    if link is None:
-        return set()
-    flags = {QualityFlag.AMBIGUOUS_MATCH} if link.ambiguous else set()
-    started, before, ended = link.later.ref.started_at, link.earlier.ref.started_at, link.earlier.ref.ended_at
-    if started is not None and before is not None and started < before:
-        flags.add(QualityFlag.CLOCK_SKEW)
-    if started is not None and ended is not None and started < ended - CLOCK_SLACK_NS:
-        flags.add(QualityFlag.CLOCK_SKEW)
-    return flags
 
 
 def _first(values: Iterable[str | None]) -> str | None:

@@ -6,7 +6,7 @@ import re
 
 from otel_receiver.episodes.calls import Call
 from otel_receiver.episodes.keys import squeezed
-from otel_receiver.episodes.links import Boundary
+from otel_receiver.episodes.links import Boundary, shared_start
 from spanloop.records import Role
 
 ALIKE_SHARE = 0.6
@@ -76,17 +76,5 @@ def alike(one: str, other: str) -> bool:
     if one == other or squeezed(one) == squeezed(other):
         return True
     longer, shorter = max(len(one), len(other)), min(len(one), len(other))
-    shared = _shared_start(one, other) + _shared_start(one[::-1], other[::-1])
+    shared = shared_start(one, other) + shared_start(one[::-1], other[::-1])
     return min(shared, shorter) >= ALIKE_SHARE * longer
-
-
-def _shared_start(one: str, other: str) -> int:
-    """How many characters two texts begin with alike, by halving."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from otel_receiver.episodes.boundaries import answered, boundary_between
 from otel_receiver.episodes.calls import Call, Order, is_made_id
 from otel_receiver.episodes.keys import ROOT, PrefixTree
-from otel_receiver.episodes.links import Boundary, Gap, Link, gap_after
+from otel_receiver.episodes.links import Boundary, Gap, Link, gap_after, regrown
 from spanloop.records import Message, QualityFlag, Role
 
 CANDIDATES_MAX = 16
@@ -69,6 +69,7 @@ class Predecessors:
         self._answered = _Shelf()
         self._asked = _Shelf()
         self._outputs = _Shelf()
+        self._last_questions = _Shelf()
         self._continued: set[Call] = set()
         self._ends = {call: prefixes.end(call.body) for call in calls}
         self.inconsistent: set[Call] = set()
@@ -90,6 +91,8 @@ class Predecessors:
     def _index(self, call: Call) -> None:
         end = self._ends[call]
         self._asked.add(end if call.report.messages else None, call)
+        if call.body and call.body[-1].role is Role.USER:
+            self._last_questions.add(self._prefixes.parents[end], call)
         if call.output is not None:
             key = self._prefixes.key(call.output)
             self._answered.add(self._prefixes.child(end, key), call)
@@ -108,7 +111,7 @@ class Predecessors:
             node = self._prefixes.parents[node]
         if call.report.flags & INCOMPLETE_PROMPT:
             return self._by_last_answer(call, body)
-        return None
+        return self._regrown(call, body)
 
     def _exact(self, call: Call, node: int, depth: int) -> Link | None:
         for area, near in self._answered.near(node, call):
@@ -146,10 +149,27 @@ class Predecessors:
                 return self._best(call, fitting, Gap.PROMPT_CUT, position + 1)
         return None
 
+    def _regrown(self, call: Call, body: tuple[Message, ...]) -> Link | None:
+        """The nearest earlier call of the run that had all but the end of this prompt's last message."""
+        before_last = self._prefixes.parents[self._ends[call]]
+        for area, near in self._last_questions.near(before_last, call):
+            fitting = [
+                other
+                for other in near
+                if other.order < call.order
+                and other.output is not None
+                and regrown(other.body[-1], other.output, body[-1])
+            ]
+            if fitting and area == call.scope:
+                return self._best(call, fitting, Gap.PROMPT_REGROWN, len(body))
+        return None
+
     def _without_content(self, call: Call) -> Link | None:
         """The latest earlier call of the run, when neither carries messages and the earlier one did not answer."""
+        if call.report.auxiliary:
+            return None
         for area, near in self._asked.near(None, call):
-            fitting = [other for other in near if other.order < call.order and _may_precede(other, call, area)]
+            fitting = [other for other in near if other.order < call.order and not other.report.auxiliary]
             if area != call.scope or not fitting:
                 return None
             latest = max(fitting, key=lambda other: other.order)

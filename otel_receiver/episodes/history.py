@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 
 from otel_receiver.dialects.base import SYNTHETIC_ID_PREFIX
 from otel_receiver.episodes.calls import SYSTEM_ROLES, Call, is_made_id
+from otel_receiver.episodes.keys import squeezed
 from otel_receiver.episodes.links import Gap, Link
 from otel_receiver.episodes.matching import match_results, results_after, translated, with_ids
 from otel_receiver.episodes.segments import Segment
 from spanloop.records import Message, QualityFlag, ReasoningPart, Role, TextPart
 
-UNRELATED_GAPS = frozenset({Gap.PROMPT_CUT, Gap.NO_CONTENT})
+UNRELATED_GAPS = frozenset({Gap.PROMPT_CUT, Gap.PROMPT_REGROWN, Gap.NO_CONTENT})
 """Links that do not place the earlier prompt in the later one, so no position is known to be the same message."""
 
 
@@ -31,6 +32,10 @@ class Turn:
     action: Message | None
     results: tuple[Message, ...] = ()
     """Tool messages, with the ids of the action's calls."""
+    repeated: bool = False
+    """A later history has the answer."""
+    completed: bool = False
+    """It has more of the answer than the call's own span."""
     flags: frozenset[QualityFlag] = frozenset()
 
 
@@ -110,7 +115,15 @@ class Histories:
         if following is not None and action is not None:
             results, result_flags = _tell(story, action, following)
         flags |= action_flags | result_flags
-        self.turns[call] = Turn(call=call, messages=messages, action=action, results=results, flags=frozenset(flags))
+        self.turns[call] = Turn(
+            call=call,
+            messages=messages,
+            action=action,
+            results=results,
+            repeated=_told_answer(following) is not None,
+            completed=following is not None and following.gap is Gap.OUTPUT_LOST,
+            flags=frozenset(flags),
+        )
 
 
 def _note_orphans(call: Call, link: Link | None, story: _Story) -> None:
@@ -164,7 +177,7 @@ def _action(call: Call, following: Link | None) -> tuple[Message | None, set[Qua
     flags: set[QualityFlag] = set()
     if following is not None and following.gap is Gap.OUTPUT_LOST:
         told = following.later.body[following.tail - 1]
-        whole = action is None or not action.text.strip()
+        whole = action is None or squeezed(told.text).startswith(squeezed(action.text))
         action = told if action is None or whole else replace(action, parts=(*action.parts, *told.tool_calls))
         flags.add(QualityFlag.HISTORY_REPAIRED)
     if action is None or not action.tool_calls:
@@ -189,7 +202,7 @@ def _told_ids(action: Message, following: Link | None) -> list[str | None]:
 
 def _told_answer(following: Link | None) -> Message | None:
     """The answer as a later history repeats it."""
-    if following is None or following.gap in (Gap.MESSAGE_DROPPED, Gap.NO_CONTENT):
+    if following is None or following.gap in (Gap.MESSAGE_DROPPED, Gap.PROMPT_REGROWN, Gap.NO_CONTENT):
         return None
     return following.later.body[following.tail - 1]
 
@@ -197,13 +210,14 @@ def _told_answer(following: Link | None) -> Message | None:
 def _tell(story: _Story, action: Message, following: Link) -> tuple[tuple[Message, ...], frozenset[QualityFlag]]:
     """Note how later histories must show this turn; the results they have for it, and flags of the match."""
     story.known_ids.update(part.id for part in action.tool_calls)
-    if following.gap is Gap.NO_CONTENT:
+    if following.gap in (Gap.PROMPT_REGROWN, Gap.NO_CONTENT):
         return (), frozenset()
     body, tail = following.later.body, following.tail
     told = _told_answer(following)
     if told is not None:
         story.known_ids.update(part.id for part in told.tool_calls)
-        if following.gap is not Gap.CALLS_DROPPED and len(told.tool_calls) != len(action.tool_calls):
+        tells_calls = following.gap not in (Gap.CALLS_DROPPED, Gap.CALLS_AS_TEXT)
+        if tells_calls and len(told.tool_calls) != len(action.tool_calls):
             action = told  # another branch's history restored the action; this one tells it differently
     if following.gap is Gap.ARGUMENTS_DIFFER:
         story.lasting.add(QualityFlag.ARGUMENTS_ALTERED)

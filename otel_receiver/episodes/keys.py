@@ -63,6 +63,10 @@ class PrefixTree:
         self._digests.append(None)
         return found
 
+    def has_child(self, node: int, key: MessageKey) -> bool:
+        """Whether some prompt goes on with this message here."""
+        return (node, key) in self._children
+
     def end(self, messages: tuple[Message, ...]) -> int:
         """The node at the end of the messages; remembered by the tuple's identity, as keys are by the message's."""
         known = self._ends.get(id(messages))

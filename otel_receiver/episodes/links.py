@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from otel_receiver.episodes.calls import Call
-from otel_receiver.episodes.keys import canonical_arguments, squeezed
-from spanloop.records import Message, Role
+from otel_receiver.episodes.keys import squeezed
+from spanloop.records import Message, QualityFlag, Role
+
+ANSWER_CHARS_MIN = 8
+"""Characters of an answer's longest line that must stand in a later prompt to recognise the answer in it."""
 
 
 class Gap(StrEnum):
@@ -20,9 +23,13 @@ class Gap(StrEnum):
     MESSAGE_DROPPED = "message_dropped"
     """It has the results of the answer's tool calls, but no answer."""
     OUTPUT_LOST = "output_lost"
-    """It has an answer, or tool calls, that the earlier span does not report."""
+    """It has an answer, tool calls or the rest of a text that the earlier span does not report."""
+    CALLS_AS_TEXT = "calls_as_text"
+    """It tells the answer's tool calls in words, as some agents really send them."""
     ARGUMENTS_DIFFER = "arguments_differ"
     """It has the answer's tool calls, by id, with other arguments."""
+    PROMPT_REGROWN = "prompt_regrown"
+    """Its last message is the earlier prompt's with the answer written into it."""
     PROMPT_CUT = "prompt_cut"
     """Its beginning is lost; it was recognised by the answer alone."""
     NO_CONTENT = "no_content"
@@ -72,8 +79,54 @@ def gap_after(earlier: Call, following: Message | None) -> Gap | None:
     if following.tool_calls and not output.tool_calls:
         return Gap.OUTPUT_LOST if same_text or not output.text.strip() or not following.text.strip() else None
     if output.tool_calls and not following.tool_calls:
-        return Gap.CALLS_DROPPED if same_text else None
-    return Gap.ARGUMENTS_DIFFER if _same_ids(output, following) else None
+        as_text = Gap.CALLS_AS_TEXT if _told_in_words(output, following) else None
+        return Gap.CALLS_DROPPED if same_text else as_text
+    if output.tool_calls:
+        return Gap.ARGUMENTS_DIFFER if _same_ids(output, following) else None
+    return Gap.OUTPUT_LOST if may_be_cut(earlier) and _begins(output, following) else None
+
+
+def may_be_cut(call: Call) -> bool:
+    """Whether the reported answer may be less than the model gave."""
+    return QualityFlag.OUTPUT_TRUNCATED in call.report.flags or call.attempt_failed
+
+
+def regrown(earlier: Message, answer: Message, later: Message) -> bool:
+    """Whether a message is an earlier one with an answer to it written in: at its end, or before its closing words."""
+    before, after = earlier.text, later.text
+    if len(after) <= len(before):
+        return False
+    start = shared_start(before, after)
+    end = min(shared_start(before[::-1], after[::-1]), len(before) - start)
+    if start + end < len(before):
+        return False
+    line = max((squeezed(line) for line in answer.text.splitlines()), key=len, default="")
+    return len(line) >= ANSWER_CHARS_MIN and line in squeezed(after[start : len(after) - end])
+
+
+def shared_start(one: str, other: str) -> int:
+    """How many characters two texts begin with alike, by halving."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _begins(output: Message, following: Message) -> bool:
+    """Whether the following text is the output's, and more."""
+    return bool(output.text.strip()) and squeezed(following.text).startswith(squeezed(output.text))
+
+
+def _told_in_words(output: Message, following: Message) -> bool:
+    """Whether a text names every tool call of the output, by id or with its arguments."""
+    text = squeezed(following.text)
+    return all(
+        call.name in text and (call.id in text or squeezed(call.arguments) in text) for call in output.tool_calls
+    )
 
 
 def _answers_one(output: Message, result: Message) -> bool:
@@ -87,12 +140,3 @@ def _answers_one(output: Message, result: Message) -> bool:
 def _same_ids(output: Message, following: Message) -> bool:
     mine = [(call.id, call.name) for call in output.tool_calls]
     return bool(mine) and mine == [(call.id, call.name) for call in following.tool_calls]
-
-
-def same_calls(one: Message, other: Message) -> bool:
-    """Whether two messages call the same tools with the same arguments, in the same order."""
-    mine, theirs = one.tool_calls, other.tool_calls
-    return len(mine) == len(theirs) and all(
-        a.name == b.name and canonical_arguments(a.arguments) == canonical_arguments(b.arguments)
-        for a, b in zip(mine, theirs, strict=True)
-    )

@@ -7,7 +7,8 @@ failed or broke off. The last is kept and flagged.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from otel_receiver.episodes.calls import Call
 from otel_receiver.episodes.keys import PrefixTree
@@ -19,13 +20,19 @@ ROOTLESS_RETRY_NS = 60_000_000_000
 
 def drop_retried(calls: Sequence[Call], prefixes: PrefixTree) -> tuple[Call, ...]:
     """The calls without the attempts that were repeated."""
+    attempts: dict[tuple[object, ...], list[Call]] = defaultdict(list)
     runs: dict[tuple[object, ...], list[Call]] = defaultdict(list)
-    for call in calls:
+    for call in sorted(calls, key=lambda call: call.order):
+        runs[_run(call)].append(call)
         if call.report.messages:
-            runs[(*_run(call), prefixes.end(call.body))].append(call)
+            attempts[(*_run(call), prefixes.end(call.body))].append(call)
+    next_in_run = {earlier: later for run in runs.values() for earlier, later in pairwise(run)}
     kept = {call: call for call in calls}
-    for run in runs.values():
-        _drop_in_run(run, kept)
+    for group in attempts.values():
+        for earlier, later in pairwise(group):
+            if _replaced(earlier, later, next_in_run, prefixes):
+                del kept[earlier]
+                kept[later] = later.flagged(QualityFlag.RETRIED)
     return tuple(kept.values())
 
 
@@ -36,13 +43,14 @@ def _run(call: Call) -> tuple[object, ...]:
     return (call.ref.trace_id, call.scope[1], call.context.agent_name)
 
 
-def _drop_in_run(run: Iterable[Call], kept: dict[Call, Call]) -> None:
-    earlier: Call | None = None
-    for call in sorted(run, key=lambda call: call.order):
-        if earlier is not None and earlier.attempt_failed and _follows(earlier, call):
-            del kept[earlier]
-            kept[call] = call.flagged(QualityFlag.RETRIED)
-        earlier = call
+def _replaced(earlier: Call, later: Call, next_in_run: Mapping[Call, Call], prefixes: PrefixTree) -> bool:
+    """Whether an attempt came to nothing and the next one with its prompt was made in its place."""
+    if not earlier.attempt_failed or not _follows(earlier, later):
+        return False
+    if earlier.output is not None and prefixes.has_child(prefixes.end(earlier.body), prefixes.key(earlier.output)):
+        return False  # a later prompt has its answer
+    # A stream without a finish reason may be whole: only the very next call of the run can be its repetition.
+    return earlier.ref.failed or next_in_run.get(earlier) is later
 
 
 def _follows(earlier: Call, later: Call) -> bool:

@@ -22,6 +22,7 @@ from tests.unit.otel_receiver.episodes.factories import (
 ASKED = [SYSTEM, user("Weather?")]
 ACTION = says("Let me check.", asks("c1", "Paris"), asks("c2", "Rome"))
 MADE = frozenset({QualityFlag.IDS_SYNTHESISED})
+BRIEF = says("Sunny.")
 
 
 def run(told, *, action=ACTION, later=None, **fields):
@@ -261,3 +262,49 @@ def test_two_histories_that_tell_a_lost_answer_differently_keep_their_own():
     assert [[2, 3, 4], [5]] == [spans(episode) for episode in found]
     assert one == found[0].steps[0].action
     assert (*ASKED, ACTION, result("c1", "sun"), result("c2", "rain")) == found[1].steps[0].messages
+
+
+def test_a_cut_answer_is_completed_by_the_next_history():
+    """An answer that a length limit cut on its span is told whole by the next call, and no longer counts as cut."""
+    cut = frozenset({QualityFlag.OUTPUT_TRUNCATED})
+    readings = [
+        root(),
+        call(2, 10, ASKED, says("Sunny all"), flags=cut),
+        call(3, 30, [*ASKED, says("Sunny all day."), user("Thanks")], says("Bye.")),
+    ]
+    first, second = episodes(readings)
+    assert "Sunny all day." == first.steps[0].action.text
+    assert [{"history_repaired"}, set()] == [flags(first.steps[0]), flags(second.steps[0])]
+
+
+def test_a_stream_without_a_finish_reason_whose_answer_was_used_is_whole():
+    """What a later history repeats cannot have been cut."""
+    streamed = {"streamed": True, "finish_reason": None}
+    readings = [
+        root(),
+        call(2, 10, ASKED, BRIEF, **streamed),
+        call(3, 30, [*ASKED, BRIEF, user("Thanks")], says("Bye.")),
+    ]
+    first, _ = episodes(readings)
+    assert set() == flags(first.steps[0])
+
+
+def test_calls_told_in_words_stay_words():
+    """An agent that really sends its tool calls as text continues its run; its state shows what it sent."""
+    action = says("", asks("c1", "Paris"))
+    told = says("Calling tools: [{'id': 'c1', 'name': 'get_weather', 'arguments': {'city': 'Paris'}}]")
+    steps = run([told, user("Observation: sunny")], action=action)
+    assert told == steps[1].messages[2]
+    assert [{"tool_result_missing"}, set()] == [flags(step) for step in steps]
+
+
+def test_a_prompt_that_takes_the_answer_in_continues_it():
+    """Agents that write answer and result into one growing message make one episode; a longer question does not."""
+    question = "Question: weather?\nAnswer now."
+    thought = says("I should look at the weather in Paris.")
+    grown = "Question: weather?\nThought: I should look at the weather in Paris.\nObservation: sunny\nAnswer now."
+    first = call(2, 10, [SYSTEM, user(question)], thought)
+    (episode,) = episodes([root(), first, call(3, 30, [SYSTEM, user(grown)], says("Sunny."))])
+    assert [2, 3] == spans(episode)
+    other = "Question: weather?\nIn Paris, please, and soon.\nAnswer now."
+    assert 2 == len(episodes([root(), first, call(3, 30, [SYSTEM, user(other)], says("Sunny."))]))

@@ -2,7 +2,18 @@
 
 from otel_receiver.dialects.base import Context
 from spanloop.records import EpisodeStatus
-from tests.unit.otel_receiver.episodes.factories import SYSTEM, call, episodes, flags, root, says, shape, user
+from tests.unit.otel_receiver.episodes.factories import (
+    SYSTEM,
+    asks,
+    call,
+    episodes,
+    flags,
+    result,
+    root,
+    says,
+    shape,
+    user,
+)
 
 ASKED = [SYSTEM, user("Weather?")]
 FAILED = {"failed": True, "error": "RateLimitError: slow down"}
@@ -70,3 +81,20 @@ def test_an_answer_cut_by_its_length_is_truncated():
     (episode,) = episodes([root(), call(2, 10, ASKED, says("Su"), finish_reason="length")])
     assert {"output_truncated"} == flags(episode.steps[0])
     assert EpisodeStatus.INCOMPLETE is episode.status
+
+
+def test_an_attempt_whose_answer_was_used_is_no_failure():
+    """Two equal runs whose streams carry no finish reason stay two episodes: each answer was continued."""
+    streamed = {"streamed": True, "finish_reason": None}
+    action = says("", asks("c1", "Paris"))
+    told = [*ASKED, action, result("c1", "sunny")]
+    readings = [
+        call(number, at, messages, output, **streamed)
+        for number, at, messages, output in (
+            (2, 10, ASKED, action),
+            (3, 30, told, says("Sun.")),
+            (4, 50, ASKED, action),
+            (5, 70, told, says("Sun.")),
+        )
+    ]
+    assert [[2, 3], [4, 5]] == shape(episodes([root(), *readings]))
