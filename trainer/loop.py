@@ -70,8 +70,8 @@ def train(workspace: Workspace, config: RunConfig, *, control: str | None = None
     if control not in {None, SHUFFLED}:
         raise RunError(f"control {control!r} is not known; use {SHUFFLED}")
     reward_model = _reward_model(config)
-    if config.policy.base is None or not Path(config.policy.base).is_dir():
-        raise RunError(f"base policy {config.policy.base}: no such directory; set policy.base or give --base")
+    if not Path(config.policy.base or "").is_dir() or not config.policy.base:
+        raise RunError(f"no base policy at {config.policy.base!r}; set policy.base in the run file or give --base")
     dataset = build_dataset(workspace.candidates(), config.data)
     # A run that cannot fill its batches must fail before a model is loaded.
     schedule(dataset.pool(Pool.TRAIN), points_per_step=config.train.points_per_step, num_steps=1, seed=0)

@@ -32,7 +32,7 @@ def load_function(check: str, folder: Path, origin: str) -> Callable[..., object
 
 
 def source_hash(function: Callable[..., object]) -> str:
-    """The hash of the file that defines the function and of what it imports from that folder: other code, other rewards.
+    """The hash of the file that defines the function and of what it imports from its folder: other code, other hash.
 
     Library code outside that folder does not count; neither does what is imported only while the function runs.
     """
