@@ -1,5 +1,6 @@
 """What feedback is about, who is linked to whom, and the numbers of `status`."""
 
+import json
 from pathlib import Path
 
 import duckdb
@@ -254,3 +255,40 @@ def test_status_counts_the_newest_revisions_only(store: Store):
     assert (1, 2, 1, 2) == (
         status.num_episodes, status.num_steps, status.senders[0].num_episodes, status.senders[0].num_steps,
     )  # fmt: skip
+
+
+def group_sizes(plan: dict) -> list[int]:
+    """Rows that leave each grouping of a profiled plan, in the words of DuckDB 1.5 or 2.0."""
+    kind = plan.get("type") or plan.get("operator_type") or ""
+    size = plan.get("intermediate_rows", plan.get("operator_cardinality"))
+    inner = [*plan.get("children", ()), *plan.get("operator", ())]
+    return ([size] if "GROUP_BY" in kind else []) + [size for child in inner for size in group_sizes(child)]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "agent_name = 'agent-3'",
+        "agent_name = 'agent-3' AND started_at >= TIMESTAMP '2023-11-14'",
+        "list_contains(['e3'], episode_id)",
+        "trainable AND conversation_id = 'c3'",
+        f"span_id = '{span_id(3)}'",
+        "finish_reason = 'stop' AND model = 'm3'",
+    ],
+)
+def test_filters_on_decision_points_come_before_the_messages(store: Store, condition: str):
+    """Only the steps that survive a filter have their messages joined into JSON, whatever column it names."""
+    episodes = [
+        make_episode(
+            make_step(0, [user("x")], assistant("y"), span_id=span_id(n), finish_reason="stop", model=f"m{n}"),
+            episode_id=f"e{n}",
+            agent_name=f"agent-{n}",
+            conversation_id=f"c{n}",
+        )
+        for n in range(200)
+    ]
+    store.write(WriteBatch(committed_position=1, episodes=tuple(episodes)))
+    with duckdb.connect(str(store.path), read_only=True) as connection:
+        sql = f"EXPLAIN (ANALYZE, FORMAT JSON) SELECT messages, action FROM decision_points WHERE {condition}"
+        plan = json.loads(connection.execute(sql).fetchall()[0][1])
+    assert [1] == group_sizes(plan)
