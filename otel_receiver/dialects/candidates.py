@@ -6,8 +6,8 @@ its own way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from otel_receiver.dialects.notes import Notes
 from spanloop.records import Message, TextPart, ToolResult, ToolStatus
@@ -43,6 +43,22 @@ def best(carriers: Iterable[Carrier], *, exhaustive: bool = False) -> Carried | 
         if carried.is_sound and not exhaustive:
             break
     return max(found, key=_richness, default=None)
+
+
+def judged_by(judge: Carried | None, carried: Carried) -> Carried:
+    """The messages with the result states that another carrier knows and theirs does not, matched by call id."""
+    if judge is None:
+        return carried
+    results = [message.tool_result for message in judge.messages]
+    states = {result.call_id: result.status for result in results if result is not None and result.call_id}
+    return replace(carried, messages=tuple(_judged(message, states) for message in carried.messages))
+
+
+def _judged(message: Message, states: Mapping[str, ToolStatus]) -> Message:
+    result = message.tool_result
+    if result is None or result.status is not ToolStatus.UNKNOWN or result.call_id not in states:
+        return message
+    return replace(message, parts=(replace(result, status=states[result.call_id]),))
 
 
 def _richness(carried: Carried) -> tuple[int, bool, int, int]:

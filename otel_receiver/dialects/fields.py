@@ -66,6 +66,7 @@ REASONING_KEYS = (
     "llm.token_count.completion_details.reasoning",
     "ai.usage.reasoningTokens",
     "gen_ai.usage.details.reasoning_tokens",
+    "llm.usage.reasoning_tokens",
 )
 
 CONVERSATION_KEYS = (

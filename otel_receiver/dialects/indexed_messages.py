@@ -10,7 +10,6 @@ from otel_receiver.dialects.indexed import Entry, IndexedList, read_indexed
 from otel_receiver.dialects.json_text import looks_like_json, read_json
 from otel_receiver.dialects.messages import join_adjacent, read_message
 from otel_receiver.dialects.notes import Notes
-from otel_receiver.dialects.python_reprs import smolagents_message
 from otel_receiver.dialects.raw import one_answer
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.values import as_items, as_mapping, as_text
@@ -62,7 +61,7 @@ def openinference_message(entry: Entry) -> Mapping[str, object]:
     contents = [_openinference_content(content) for content in read_indexed(held, "contents").entries]
     if contents:
         message["contents"] = contents
-    return smolagents_message(message)
+    return message
 
 
 def openllmetry_message(entry: Entry) -> Mapping[str, object]:

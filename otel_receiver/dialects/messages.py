@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from otel_receiver.dialects.limits import UNWRAP_DEPTH_MAX
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.parts import call_part, read_part, read_parts, result_part
+from otel_receiver.dialects.smolagents import CALL_ROLE, RESULT_ROLE, in_chat_form
 from otel_receiver.dialects.values import as_items, as_mapping, as_text, as_word, first_present, first_word
 from spanloop.records import Message, Part, QualityFlag, ReasoningPart, Role, TextPart, ToolCall, ToolResult
 
@@ -138,6 +139,9 @@ def _unwrap(value: object, default: Role) -> tuple[Mapping[str, object] | None, 
         if inner is None or any(key in source for key in _CONTENT_KEYS):
             break
         source = inner
+    if source is not None and source.get("role") in (CALL_ROLE, RESULT_ROLE):
+        source = in_chat_form(source)
+        role = role_of(source)
     return source, role or default
 
 

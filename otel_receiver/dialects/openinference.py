@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading
-from otel_receiver.dialects.candidates import Carried, best
+from otel_receiver.dialects.candidates import Carried, best, judged_by
 from otel_receiver.dialects.fields import Source, context_of, request_model_of
 from otel_receiver.dialects.genai_parts import TOOLS, answer_carriers, prompt_carriers, sources
 from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
@@ -115,8 +115,8 @@ def _prompt(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, 
     """The prompt; the raw request is asked where the others are absent, flagged or may have lost attributes."""
     direct = [lambda: indexed_prompt(listed, flattened=True), *prompt_carriers(places)]
     found = best(direct, exhaustive=True)
-    if found is not None and found.is_sound and not is_lossy and not raw.request_mentions('"is_error"'):
-        return found
+    if found is not None and found.is_sound and not is_lossy:
+        return judged_by(raw.prompt(), found) if raw.request_mentions('"is_error"') else found
     return best((lambda: found, raw.prompt), exhaustive=True)
 
 

@@ -149,20 +149,3 @@ def _usage(chunks: Iterable[Source]) -> Usage:
         cache_write_tokens=as_int(usage.get("cache_write_tokens")),
         reasoning_tokens=as_int(usage.get("reasoning_tokens")),
     )
-
-
-def smolagents_message(message: Source) -> Source:
-    """The `tool-call` and `tool-response` messages of smolagents, whose content is text, in the chat form."""
-    role = first_word(message, "role")
-    if role not in ("tool-call", "tool-response"):
-        return message
-    texts = [message.get("content")]
-    texts += [(as_mapping(part) or {}).get("text") for part in as_items(message.get("contents")) or ()]
-    text = "\n".join(text for value in texts if (text := as_text(value)))
-    head, found, body = text.partition("Calling tools:" if role == "tool-call" else "Observation:")
-    if role == "tool-response":
-        return {"role": "tool", "content": (body if found else text).strip("\n")}
-    calls = as_items(read_repr(body).value) if found else None
-    if calls is None:
-        return {"role": "assistant", "content": text}
-    return {"role": "assistant", "content": head.strip() or None, "tool_calls": calls}

@@ -13,6 +13,7 @@ from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.messages import build, join, read_message, read_messages, with_system
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.parts import read_parts
+from otel_receiver.dialects.pyrepr import read_repr
 from otel_receiver.dialects.values import as_int, as_items, as_mapping, as_text, first_present, first_word
 from spanloop.records import Message, Role, Usage
 
@@ -74,8 +75,8 @@ def read_response(value: object, notes: Notes) -> RawResponse:
     generation = _generation(source)
     if generation is not None:
         return _langchain(source, generation, notes)
-    provider = as_mapping(source.get("raw"))
-    if provider is not None and "choices" in provider:  # llama-index wraps the provider's response
+    provider = _wrapped(source.get("raw"))
+    if provider is not None:
         return read_response(provider, notes)
     choice = _first(source.get("choices")) or _first(source.get("candidates"))
     about = _about(source)
@@ -88,6 +89,13 @@ def read_response(value: object, notes: Notes) -> RawResponse:
         return _response(one_answer(source["output"], notes), _responses_status(source), source, about)
     reason = first_present(source, "stop_reason", "stopReason", "finish_reason", "finishReason")
     return _response(one_answer(source, notes), reason, source, about)
+
+
+def _wrapped(value: object) -> Source | None:
+    """The provider's response inside a framework's: a structure (llama-index) or its repr (smolagents)."""
+    text = as_text(value)
+    held = as_mapping(read_repr(text).value if text is not None and "choices=" in text else value)
+    return held if held is not None and "choices" in held else None
 
 
 def one_answer(value: object, notes: Notes) -> Message | None:

@@ -17,7 +17,7 @@ from otel_receiver.episodes.assemble import assemble
 from otel_receiver.otlp import parse_logs, parse_traces
 from otel_receiver.spans import LogRecord, Span
 from spanloop.convert import messages_to_chat, tools_to_chat
-from spanloop.records import EndReason, Episode, Feedback, Step
+from spanloop.records import EndReason, Episode, Feedback, QualityFlag, Step
 
 HERE = Path(__file__).parent
 PAYLOADS = HERE / "payloads"
@@ -58,8 +58,18 @@ def derive(tag: str) -> tuple[list[Episode], list[Feedback]]:
 
 
 def expected(tag: str) -> dict[str, object]:
-    """The golden file of a tag."""
-    return json.loads((EXPECTED / f"{tag}.json").read_text())
+    """The golden file of a tag; a long text stands once under `texts`, and as `$name` wherever it is repeated."""
+    golden = json.loads((EXPECTED / f"{tag}.json").read_text())
+    return _filled(golden, {f"${name}": text for name, text in golden.pop("texts", {}).items()})
+
+
+def _filled(value: object, texts: dict[str, str]) -> object:
+    """The value with each `$name` as the text it stands for."""
+    if isinstance(value, dict):
+        return {key: _filled(inner, texts) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner, texts) for inner in value]
+    return texts.get(value, value) if isinstance(value, str) else value
 
 
 def show(tag: str) -> dict[str, object]:
@@ -73,6 +83,9 @@ def show(tag: str) -> dict[str, object]:
 
 def _episode(episode: Episode, episodes: list[Episode]) -> dict[str, object]:
     shown: dict[str, object] = {key: getattr(episode, key) for key in EPISODE_KEYS}
+    if QualityFlag.CONVERSATION_INFERRED in episode.quality_flags:
+        made = list(dict.fromkeys(other.conversation_id for other in episodes))
+        shown["conversation_id"] = f"inferred {made.index(episode.conversation_id)}"
     shown["status"] = str(episode.status)
     shown["quality_flags"] = sorted(episode.quality_flags)
     if episode.parent_episode_id is not None:

@@ -1,0 +1,154 @@
+"""A model server that answers by a script, in OpenAI's chat form and in Anthropic's messages form.
+
+The script, told by the conversation so far: asked for the weather, the model says a sentence and calls `get_weather`
+for Paris and for Atlantis, which fails; then calls it for Rome; then answers. Asked about tomorrow, it calls once and
+answers. So a run of both questions is two episodes of three and two model calls, with one failing tool.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+QUESTIONS = ("What is the weather in Paris and Atlantis?", "And tomorrow in Rome?")
+SCRIPT = (
+    (
+        ("Let me check.", (("call_p1", "Paris"), ("call_a1", "Atlantis"))),
+        (None, (("call_r1", "Rome"),)),
+        ("Paris is sunny, Rome rainy; Atlantis is unknown.", ()),
+    ),
+    ((None, (("call_r2", "Rome"),)), ("Tomorrow Rome is rainy.", ())),
+)
+Reply = tuple[str | None, tuple[tuple[str, str], ...]]
+
+
+def weather(city: str) -> str:
+    """The tool all scripts offer; it fails for one city."""
+    if city == "Atlantis":
+        raise ValueError("no such city: Atlantis")
+    return {"Paris": "sunny, 21 degrees", "Rome": "rainy"}[city]
+
+
+def reply_to(messages: list[dict[str, object]]) -> Reply:
+    """The script's reply: the first of the last question's replies whose calls the conversation does not hold yet."""
+    text = json.dumps(messages)
+    asked = max((index for index, question in enumerate(QUESTIONS) if question in text), default=0)
+    told = SCRIPT[asked]
+    return next(reply for reply in told if not reply[1] or not _is_told(reply, text))
+
+
+def _is_told(reply: Reply, text: str) -> bool:
+    """Whether the conversation holds this reply: its call ids, or (smolagents drops those) the failing call's error."""
+    return all(name in text or (city == "Atlantis" and "no such city" in text) for name, city in reply[1][-1:])
+
+
+def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
+    """The reply as OpenAI's chat completion."""
+    text, calls = reply_to(request["messages"])
+    if "[[ ## answer ## ]]" in json.dumps(request["messages"]):  # DSPy wants its fields marked
+        text, calls = "[[ ## answer ## ]]\nSunny.\n\n[[ ## completed ## ]]", ()
+    message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
+    if not calls and "final_answer" in json.dumps(request.get("tools", ())):  # smolagents answers by a tool
+        message["tool_calls"] = [final_answer(text or "", number)]
+    elif calls:
+        message["tool_calls"] = [
+            {
+                "id": name,
+                "type": "function",
+                "function": {"name": "get_weather", "arguments": json.dumps({"city": city})},
+            }
+            for name, city in calls
+        ]
+    reason = "tool_calls" if "tool_calls" in message else "stop"
+    usage = {"prompt_tokens": 40 + 10 * number, "completion_tokens": 9, "total_tokens": 49 + 10 * number}
+    choice = {"index": 0, "finish_reason": reason, "message": message, "logprobs": None}
+    head = {"id": f"chatcmpl-{number}", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini-2025"}
+    return {**head, "choices": [choice], "usage": usage}
+
+
+def final_answer(text: str, number: int) -> dict[str, object]:
+    """An answer as the tool call that smolagents takes for one."""
+    function = {"name": "final_answer", "arguments": json.dumps({"answer": text})}
+    return {"id": f"call_f{number}", "type": "function", "function": function}
+
+
+def openai_chunks(answer: dict[str, object]) -> Iterator[dict[str, object]]:
+    """A completion as the chunks of a stream: text by words, each call's arguments in two pieces."""
+    head = {"id": answer["id"], "object": "chat.completion.chunk", "created": 1, "model": answer["model"]}
+    choice = answer["choices"][0]
+    message = choice["message"]
+
+    def chunk(delta: dict[str, object], reason: str | None = None) -> dict[str, object]:
+        return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+    yield chunk({"role": "assistant", "content": ""})
+    for word in (message["content"] or "").split(" "):
+        if word:
+            yield chunk({"content": word + " "})
+    for index, call in enumerate(message.get("tool_calls", ())):
+        arguments = call["function"]["arguments"]
+        function = {"name": call["function"]["name"], "arguments": ""}
+        yield chunk({"tool_calls": [{"index": index, "id": call["id"], "type": "function", "function": function}]})
+        for piece in (arguments[:5], arguments[5:]):
+            yield chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+    yield chunk({}, choice["finish_reason"])
+    yield {**head, "choices": [], "usage": answer["usage"]}
+
+
+def anthropic_answer(request: dict[str, object], number: int) -> dict[str, object]:
+    """The reply as Anthropic's message."""
+    text, calls = reply_to(request["messages"])
+    content: list[dict[str, object]] = [{"type": "text", "text": text}] if text else []
+    content += [
+        {"type": "tool_use", "id": name, "name": "get_weather", "input": {"city": city}} for name, city in calls
+    ]
+    return {
+        "id": f"msg_{number}",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-0",
+        "content": content,
+        "stop_reason": "tool_use" if calls else "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 40 + 10 * number, "output_tokens": 9, "cache_read_input_tokens": 3},
+    }
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers a request by the script."""
+
+    number = 0
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on the terminal."""
+
+    def do_POST(self) -> None:
+        """One model call."""
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Handler.number += 1
+        if self.path.endswith("/messages"):
+            self._send("application/json", json.dumps(anthropic_answer(request, Handler.number)))
+            return
+        answer = openai_answer(request, Handler.number)
+        if not request.get("stream"):
+            self._send("application/json", json.dumps(answer))
+            return
+        lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in openai_chunks(answer)]
+        self._send("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
+
+    def _send(self, kind: str, body: str) -> None:
+        data = body.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def start() -> str:
+    """The address of a server that runs until the program ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"

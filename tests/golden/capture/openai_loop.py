@@ -1,0 +1,58 @@
+"""The hand-written loop that several captures share: an OpenAI client, one tool, two questions of one conversation."""
+
+from __future__ import annotations
+
+import json
+
+from tests.golden.capture.model_server import QUESTIONS, weather
+
+SYSTEM = "You are a weather service."
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def result_of(call: dict[str, object]) -> str:
+    """What the tool returns, or the error it raises, as text."""
+    try:
+        return weather(**json.loads(call["function"]["arguments"]))
+    except ValueError as error:
+        return f"error: {error}"
+
+
+def run(client: object, *, stream: bool = False) -> None:
+    """Ask both questions; the second continues the first's history."""
+    messages: list[dict[str, object]] = [{"role": "system", "content": SYSTEM}]
+    for question in QUESTIONS:
+        messages.append({"role": "user", "content": question})
+        while True:
+            answer = _ask(client, messages, stream=stream)
+            messages.append(answer)
+            if not answer.get("tool_calls"):
+                break
+            for call in answer["tool_calls"]:
+                messages.append({"role": "tool", "tool_call_id": call["id"], "content": result_of(call)})
+
+
+def _ask(client: object, messages: list[dict[str, object]], *, stream: bool) -> dict[str, object]:
+    """The model's message, put together from chunks when it is streamed."""
+    arguments = {"model": "gpt-4o-mini", "messages": messages, "tools": [TOOL], "temperature": 0.2}
+    if not stream:
+        answer = client.chat.completions.create(**arguments).choices[0].message
+        return json.loads(answer.model_dump_json(include={"role", "content", "tool_calls"}, exclude_none=True))
+    text, calls = "", {}
+    for chunk in client.chat.completions.create(**arguments, stream=True, stream_options={"include_usage": True}):
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            for piece in choice.delta.tool_calls or ():
+                call = calls.setdefault(piece.index, {"type": "function", "function": {"name": "", "arguments": ""}})
+                call["id"] = piece.id or call.get("id")
+                call["function"]["name"] += piece.function.name or ""
+                call["function"]["arguments"] += piece.function.arguments or ""
+    answer = {"role": "assistant", "content": text or None}
+    return {**answer, "tool_calls": list(calls.values())} if calls else answer
