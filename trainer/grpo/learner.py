@@ -26,8 +26,8 @@ from trainer.grpo.attention import (
 )
 from trainer.grpo.logprobs import TokenLogprobs, token_logprobs
 from trainer.grpo.policy import Policy, PolicyError
-from trainer.grpo.samples import Sample
-from trainer.grpo.trie import MicroBatch, PackedSamples, PaddedSamples, Targets, pack, pad
+from trainer.grpo.samples import Sample, Segment
+from trainer.grpo.trie import MicroBatch, PackedSamples, PaddedSamples, pack, pad
 
 CHECK_SAMPLES = 4
 """Samples of the first batch on which packed and padded computation are compared."""
@@ -211,31 +211,46 @@ def _measure(learner: Learner, samples: Sequence[Sample]) -> _Measurement:
     (batch,) = pack(samples, token_budget=sum(sample.num_logical_tokens for sample in samples))
     with learner.active():
         logprobs = learner(batch).logprobs_N
-        return _gradients(learner.policy, logprobs, batch.targets)
+        gradients = _gradients(learner.policy, (logprobs * _signs(logprobs)).sum())
+    return _Measurement(logprobs=logprobs.detach(), gradients=gradients)
 
 
 def _measure_plainly(policy: Policy, samples: Sequence[Sample]) -> _Measurement:
     """The same from the model's own logits, one row per segment, in the order `pack` gives the targets."""
     (packed,) = pack(samples, token_budget=sum(sample.num_logical_tokens for sample in samples))
-    ordered = [samples[index] for index in packed.sample_indices]
-    rows = []
-    for sample in ordered:
-        for segment in (s for s in sample.segments if s.token_ids):
-            ids = torch.tensor([segment.prompt_ids + segment.token_ids[:-1]], device=policy.device)
-            logits = policy.module(input_ids=ids, use_cache=False).logits[0, len(segment.prompt_ids) - 1 :]
-            wide = logits if logits.dtype is torch.float64 else logits.float()
-            targets = torch.tensor(segment.token_ids, device=policy.device)
-            rows.append((wide / sample.temperature).log_softmax(-1).gather(1, targets[:, None]).squeeze(1))
-    return _gradients(policy, torch.cat(rows), packed.targets)
+    ordered = [(samples[index], s) for index in packed.sample_indices for s in samples[index].segments if s.token_ids]
+    signs = _signs(packed.targets.temperature_N).to(policy.device)
+    values: list[Tensor] = []
+    total: Tensor | None = None
+    for sample, segment in ordered:
+        logprobs = _plain_logprobs(policy, segment, sample.temperature)
+        start = sum(value.numel() for value in values)
+        share = _gradients(policy, (logprobs * signs[start : start + logprobs.numel()]).sum())
+        total = share if total is None else total + share
+        values.append(logprobs.detach())
+    assert total is not None, "there is a sample to check"
+    return _Measurement(logprobs=torch.cat(values), gradients=total)
 
 
-def _gradients(policy: Policy, logprobs: Tensor, targets: Targets) -> _Measurement:
-    """The gradient of a sum with alternating signs, so that errors do not average out."""
-    signs = torch.where(torch.arange(targets.target_ids_N.numel(), device=logprobs.device) % 2 == 0, 1.0, -0.5)
+def _plain_logprobs(policy: Policy, segment: Segment, temperature: float) -> Tensor:
+    ids = torch.tensor([segment.prompt_ids + segment.token_ids[:-1]], device=policy.device)
+    logits = policy.module(input_ids=ids, use_cache=False, logits_to_keep=len(segment.token_ids)).logits[0]
+    wide: Tensor = logits if logits.dtype is torch.float64 else logits.float()
+    targets = torch.tensor(segment.token_ids, device=policy.device)
+    return (wide / temperature).log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+
+
+def _signs(like: Tensor) -> Tensor:
+    """Alternating weights for a sum of log-probabilities, so that errors do not average out."""
+    return torch.where(torch.arange(like.numel(), device=like.device) % 2 == 0, 1.0, -0.5)
+
+
+def _gradients(policy: Policy, total: Tensor) -> Tensor:
+    """Of all trained parameters, flat."""
     parameters = list(policy.trainable_parameters().values())
-    gradients = torch.autograd.grad((logprobs * signs).sum(), parameters, allow_unused=True)
-    flat = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
-    return _Measurement(logprobs=logprobs.detach(), gradients=torch.cat([g.flatten().float() for g in flat]))
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    whole = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
+    return torch.cat([gradient.flatten() for gradient in whole])
 
 
 def _difference(packed: _Measurement, plain: _Measurement) -> str | None:
@@ -243,8 +258,9 @@ def _difference(packed: _Measurement, plain: _Measurement) -> str | None:
     worst = (packed.logprobs - plain.logprobs).abs().max().item()
     if not worst <= rounding:
         return f"log-probabilities differ from plain computation by up to {worst:.3g} (limit {rounding})"
-    norms = packed.gradients.norm() * plain.gradients.norm()
-    cosine = (packed.gradients @ plain.gradients / norms.clamp(min=1e-30)).item()
+    mine, theirs = packed.gradients.float(), plain.gradients.float()
+    norms = mine.norm() * theirs.norm()
+    cosine = (mine @ theirs / norms.clamp(min=1e-30)).item()
     needed = 0.999 if rounding < 0.1 else 0.98
     if norms > 0 and not cosine >= needed:
         return f"gradients differ from plain computation: cosine {cosine:.4f} (at least {needed})"

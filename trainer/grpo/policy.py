@@ -113,7 +113,7 @@ def load_policy(
     if adapter is not None:
         module = _load_adapter(weights, adapter)
     elif lora is not None:
-        module = _fresh_adapter(weights, lora)
+        module = with_adapter(weights, lora)
     nn.Module.to(module, where)
     module.eval()
     tokenizer = AutoTokenizer.from_pretrained(str(base))
@@ -148,7 +148,8 @@ def _load_adapter(weights: PreTrainedModel, adapter: Path) -> PeftModel:
         return PeftModel.from_pretrained(weights, str(adapter), is_trainable=True)
 
 
-def _fresh_adapter(weights: PreTrainedModel, lora: LoraSettings) -> PeftModel:
+def with_adapter(weights: PreTrainedModel, lora: LoraSettings) -> PeftModel:
+    """The model with a fresh adapter on it and its own weights frozen."""
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, lora_dropout=0.0, task_type=TaskType.CAUSAL_LM

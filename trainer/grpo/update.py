@@ -136,6 +136,18 @@ class Updater:
             num_optimizer_steps=len(records), metrics=summarise(facts, records, self.world), attention=self._attention
         )
 
+    @property
+    def attention(self) -> AttentionChoice | None:
+        """How attention is computed; `None` before the first update."""
+        return self._attention
+
+    def accumulate(self, samples: Sequence[Sample], settings: UpdateSettings) -> StepRecord:
+        """The gradient of one optimizer step on all samples, left in the parameters and not applied."""
+        learner = self._ready_learner(samples, settings.compute)
+        with learner.active():
+            fixed = self._measure_fixed(learner, samples, settings)
+            return self._backward(learner, samples, list(range(len(samples))), fixed, settings)
+
     def _train(self, samples: Sequence[Sample], settings: UpdateSettings) -> list[StepRecord]:
         learner = self._ready_learner(samples, settings.compute)
         records = []
@@ -147,7 +159,9 @@ class Updater:
                 share = math.ceil(len(samples) / settings.num_minibatches)
                 parts = [sorted(order[start : start + share]) for start in range(0, len(samples), share)]
                 trainable = [part for part in parts if any(samples[index].num_tokens for index in part)]
-                records += [self._step(learner, samples, part, fixed, settings) for part in trainable]
+                for part in trainable:
+                    step = self._backward(learner, samples, part, fixed, settings)
+                    records.append(self._apply(step, settings))
         return records
 
     def _ready_learner(self, samples: Sequence[Sample], compute: ComputeSettings) -> Learner:
@@ -184,10 +198,10 @@ class Updater:
         everything = self.world.union(mine, self.policy.device)
         return tuple(everything.get(index, torch.empty(0)) for index in range(len(samples)))
 
-    def _step(
+    def _backward(
         self, learner: Learner, samples: Sequence[Sample], part: list[int], fixed: _Fixed, settings: UpdateSettings
     ) -> StepRecord:
-        """One optimizer step on some of the samples."""
+        """The gradient of one optimizer step on some of the samples."""
         chosen = [samples[index] for index in part]
         norm = _normaliser(
             chosen, [_pick(fixed.old, i) for i in part], [_pick(fixed.reference, i) for i in part], settings
@@ -204,8 +218,7 @@ class Updater:
                 loss += result.loss.item()
                 computed += batch.num_tokens
                 tokens.append(TokenRecord.of(inputs, result, output.entropies_N))
-        step = StepRecord.of(self.world.sum(loss), self.world.gather(tokens), self.world.sum(computed), chosen)
-        return self._apply(step, settings)
+        return StepRecord.of(self.world.sum(loss), self.world.gather(tokens), self.world.sum(computed), chosen)
 
     def _apply(self, step: StepRecord, settings: UpdateSettings) -> StepRecord:
         """Check, clip, step."""
