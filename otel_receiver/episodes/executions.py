@@ -7,21 +7,20 @@ A span belongs to the nearest call before it, of its own agent first.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from otel_receiver.dialects.base import Context, Reading, ToolExecution
 from otel_receiver.episodes.calls import NO_TIME, Call, is_made_id
 from otel_receiver.episodes.history import Turn
-from otel_receiver.episodes.keys import canonical_arguments, squeezed
+from otel_receiver.episodes.keys import canonical_arguments
 from otel_receiver.episodes.tree import Place, SpanTree
 from spanloop.convert import parse_json
 from spanloop.records import ToolCall
 
 NEAREST_MAX = 32
-"""Earlier calls with the same id, or name and arguments, looked at for one execution."""
+"""Turns with a call of the same id, or name and arguments, looked at for one execution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,76 +42,94 @@ class _Slot:
     """One tool call of one turn, waiting for its execution."""
 
     turn: Turn
-    position: int
     tool_call: ToolCall
+    arguments: str
+    """Canonical."""
 
-    @property
-    def order(self) -> tuple[int, int]:
-        """The order of slots: by start of the model call, then as the model wrote them."""
-        return (self.turn.call.order[0], self.position)
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Rack:
+    """The slots of one turn that one key fits, in the order of the calls."""
+
+    call: Call
+    slots: list[_Slot] = field(default_factory=list)
+    first_open: int = 0
+    """Before this position every slot is taken."""
 
 
 class ExecutionMatcher:
     """The slots of all turns, by what an execution may know of them."""
 
     def __init__(self, turns: Iterable[Turn]) -> None:
-        self._slots: dict[tuple[str, ...], list[_Slot]] = defaultdict(list)
+        self._racks: dict[tuple[str, ...], list[_Rack]] = defaultdict(list)
         self._taken: set[_Slot] = set()
-        slots = [
-            _Slot(turn=turn, position=position, tool_call=tool_call)
-            for turn in turns
-            if turn.action is not None
-            for position, tool_call in enumerate(turn.action.tool_calls)
-        ]
-        for slot in sorted(slots, key=lambda slot: (slot.turn.call.order, slot.position)):
-            for key in _slot_keys(slot):
-                self._slots[key].append(slot)
-        self._traces = {slot.turn.call.ref.trace_id for slot in slots}
+        self._open_arguments: dict[tuple[Turn, str], Counter[str]] = defaultdict(Counter)
+        self._traces: set[str] = set()
+        for turn in sorted(turns, key=lambda turn: turn.call.order):
+            for slot in _slots(turn):
+                self._put(slot)
 
     def match(self, reading: Reading, place: Place, context: Context, report: ToolExecution) -> Execution:
-        """The execution with its call, where one fits; of another trace only if its own trace calls no model."""
+        """The execution with its call, where one fits; of another trace only if its own trace calls no tools."""
         trace_id = reading.span.trace_id
-        slot: _Slot | None = None
-        guessed = False
-        if report.call_id:
-            slot = self._nearest((trace_id, "id", report.call_id), place)
-            if slot is None and trace_id not in self._traces:
-                slot = self._nearest(("id", context.service_name or "", report.call_id), place)
-                slot = slot if slot is not None and _same_conversation(slot.turn.call.context, context) else None
+        slot = self._by_id(place, context, report.call_id) if report.call_id else None
         if slot is None and report.arguments is not None:
-            slot = self._next_open((trace_id, report.name, _arguments_key(report.arguments)), place)
+            slot = self._next_open((trace_id, report.name, canonical_arguments(report.arguments)), place)
+        guessed = False
         if slot is None:
             slot = self._next_open((trace_id, report.name), place)
-            guessed = slot is not None and self._has_rival(slot)
+            guessed = slot is not None and len(self._open_arguments[slot.turn, report.name]) > 1
         if slot is None:
             return Execution(reading=reading, place=place, report=report)
-        self._taken.add(slot)
+        self._take(slot)
         call = slot.turn.call
         return Execution(
             reading=reading, place=place, report=report, call=call, call_id=slot.tool_call.id, guessed=guessed
         )
 
-    def _nearest(self, key: tuple[str, ...], place: Place) -> _Slot | None:
-        return next(iter(_nearest_first(self._slots.get(key, ()), place)), None)
+    def _put(self, slot: _Slot) -> None:
+        call = slot.turn.call
+        self._traces.add(call.ref.trace_id)
+        self._open_arguments[slot.turn, slot.tool_call.name][slot.arguments] += 1
+        for key in _slot_keys(slot):
+            racks = self._racks[key]
+            if not racks or racks[-1].call is not call:
+                racks.append(_Rack(call=call))
+            racks[-1].slots.append(slot)
+
+    def _take(self, slot: _Slot) -> None:
+        if slot in self._taken:
+            return
+        self._taken.add(slot)
+        waiting = self._open_arguments[slot.turn, slot.tool_call.name]
+        waiting[slot.arguments] -= 1
+        if not waiting[slot.arguments]:
+            del waiting[slot.arguments]
+
+    def _by_id(self, place: Place, context: Context, call_id: str) -> _Slot | None:
+        """The call with this id; an id may be executed more than once."""
+        trace_id = place.reading.span.trace_id
+        if trace_id in self._traces:
+            return next((rack.slots[0] for rack in self._nearest((trace_id, "id", call_id), place)), None)
+        near = self._nearest(("id", context.service_name or "", call_id), place)
+        return next((rack.slots[0] for rack in near if _same_conversation(rack.call.context, context)), None)
 
     def _next_open(self, key: tuple[str, ...], place: Place) -> _Slot | None:
         """The first call without an execution, of the nearest model call that has one."""
-        found = [slot for slot in _nearest_first(self._slots.get(key, ()), place) if slot not in self._taken]
-        if not found:
-            return None
-        turn = found[0].turn
-        return min((slot for slot in found if slot.turn is turn), key=lambda slot: slot.position)
+        for rack in self._nearest(key, place):
+            while rack.first_open < len(rack.slots) and rack.slots[rack.first_open] in self._taken:
+                rack.first_open += 1
+            if rack.first_open < len(rack.slots):
+                return rack.slots[rack.first_open]
+        return None
 
-    def _has_rival(self, slot: _Slot) -> bool:
-        """Whether another call of the turn has the name, other arguments and no execution yet."""
-        key = (slot.turn.call.ref.trace_id, slot.tool_call.name)
-        arguments = canonical_arguments(slot.tool_call.arguments)
-        return any(
-            other.turn is slot.turn
-            and other not in self._taken
-            and canonical_arguments(other.tool_call.arguments) != arguments
-            for other in self._slots[key]
-        )
+    def _nearest(self, key: tuple[str, ...], place: Place) -> list[_Rack]:
+        """The turns before a span, nearest first, of its own agent first; where none is before, the first after it."""
+        racks = self._racks.get(key, [])
+        start = place.reading.span.started_at
+        end = len(racks) if start is None else bisect_right(racks, start, key=lambda rack: rack.call.order[0])
+        found = racks[max(0, end - NEAREST_MAX) : end][::-1] or racks[end : end + 1]
+        return sorted(found, key=lambda rack: rack.call.place.agent is not place.agent)
 
 
 def match_executions(tree: SpanTree, turns: Iterable[Turn]) -> tuple[Execution, ...]:
@@ -138,19 +155,20 @@ def _start(place: Place) -> tuple[int, int, str, str]:
     return (started, ended, span.trace_id, span.span_id)
 
 
+def _slots(turn: Turn) -> Iterator[_Slot]:
+    for tool_call in turn.action.tool_calls if turn.action is not None else ():
+        yield _Slot(turn=turn, tool_call=tool_call, arguments=canonical_arguments(tool_call.arguments))
+
+
 def _slot_keys(slot: _Slot) -> Iterator[tuple[str, ...]]:
-    trace_id, call = slot.turn.call.ref.trace_id, slot.tool_call
-    if not is_made_id(call.id):
-        yield (trace_id, "id", call.id)
-        yield ("id", slot.turn.call.context.service_name or "", call.id)
-    yield (trace_id, call.name)
-    keys = {_arguments_key(call.arguments), *_bare_argument(call.arguments)}
-    for key in keys:
-        yield (trace_id, call.name, key)
-
-
-def _arguments_key(arguments: str) -> str:
-    return canonical_arguments(arguments)
+    call, tool_call = slot.turn.call, slot.tool_call
+    trace_id = call.ref.trace_id
+    if not is_made_id(tool_call.id):
+        yield (trace_id, "id", tool_call.id)
+        yield ("id", call.context.service_name or "", tool_call.id)
+    yield (trace_id, tool_call.name)
+    for arguments in {slot.arguments, *_bare_argument(tool_call.arguments)}:
+        yield (trace_id, tool_call.name, arguments)
 
 
 def _bare_argument(arguments: str) -> Iterator[str]:
@@ -160,14 +178,4 @@ def _bare_argument(arguments: str) -> Iterator[str]:
     except ValueError:
         return
     if isinstance(value, dict) and len(value) == 1:
-        only = next(iter(value.values()))
-        yield canonical_arguments(only) if isinstance(only, str) else squeezed(str(only))
-
-
-def _nearest_first(slots: Sequence[_Slot], place: Place) -> list[_Slot]:
-    """The slots before a span, nearest first, of its own agent first; where none is before, the first after it."""
-    start = place.reading.span.started_at
-    end = len(slots) if start is None else bisect_right(slots, start, key=lambda slot: slot.order[0])
-    before = list(islice(reversed(slots[max(0, end - NEAREST_MAX) : end]), NEAREST_MAX))
-    found = before or list(slots[end : end + 1])
-    return sorted(found, key=lambda slot: slot.turn.call.place.agent is not place.agent)
+        yield canonical_arguments(str(next(iter(value.values()))))

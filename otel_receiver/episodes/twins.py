@@ -1,8 +1,9 @@
 """Merge the spans that report one and the same model call.
 
-Two instrumentations on one client, a framework over a client, a wrapper that called nothing: in that order of certainty
-a call is known again by its response id, by an enclosing span with an equal answer, and by an equal prompt on a span
-without any answer. Fields come from the richest report; every span id is kept; the call is flagged.
+Two instrumentations on one client, a framework over a client, a wrapper that called nothing: a call is known again, in
+this order of certainty, by its response id, by an enclosing span with an equal answer, by an equal prompt and answer at
+the same time, and by an equal prompt on a span without any answer. Fields come from the richest report; every span id
+is kept; the call is flagged.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TypeVar
 
 from otel_receiver.dialects.base import ModelCall
@@ -30,7 +32,7 @@ def merge_twins(calls: Sequence[Call], prefixes: PrefixTree) -> tuple[Call, ...]
     groups = _Groups(calls)
     _join_by_response(calls, groups)
     wrappers = _join_nested(calls, groups, prefixes)
-    _join_unanswered(calls, groups, prefixes)
+    _join_same_prompt(calls, groups, prefixes)
     return tuple(sorted((_merged(group, wrappers) for group in groups.members()), key=lambda call: call.order))
 
 
@@ -71,10 +73,9 @@ def _join_by_response(calls: Sequence[Call], groups: _Groups) -> None:
         if call.report.response_id:
             by_response[call.report.response_id].append(call)
     for twins in by_response.values():
-        sources = {(call.context.dialect, call.context.dialect_version) for call in twins}
-        first = max(twins, key=_richness)
-        if len(sources) == len(twins) > 1 and all(_agree(first, twin) for twin in twins):
-            for twin in twins:
+        if len({_source(call) for call in twins}) == len(twins) > 1:
+            first = max(twins, key=_richness)
+            for twin in twins if all(_agree(first, twin) for twin in twins) else ():
                 groups.join(first, twin)
 
 
@@ -117,21 +118,45 @@ def _same_answer(one: Call, other: Call) -> bool:
     return one.output is not None and other.output is not None and _agree(one, other)
 
 
-def _join_unanswered(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -> None:
-    """Join a call that reports a prompt and nothing else with the next call of its run that has the same prompt."""
+def _join_same_prompt(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -> None:
+    """Join siblings that report one call, and a call that reports a prompt and nothing else with the next one of it."""
     runs: dict[tuple[object, ...], list[Call]] = defaultdict(list)
     for call in calls:
         if call.report.messages:
             runs[(*call.scope, _prompt(call, prefixes))].append(call)
-    for run in runs.values():
+    ordered = [sorted(run, key=lambda call: call.order) for run in runs.values()]
+    _join_siblings(ordered, groups)
+    for run in ordered:
         waiting: list[Call] = []
-        for call in sorted(run, key=lambda call: call.order):
+        for call in run:
             if _called_nothing(call):
                 waiting.append(call)
                 continue
             for wrapper in waiting:
                 groups.join(wrapper, call)
             waiting = []
+
+
+def _join_siblings(runs: Iterable[Sequence[Call]], groups: _Groups) -> None:
+    """Join calls of two instrumentations with one prompt and one answer, where one's time lies within the other's."""
+    for run in runs:
+        for one, other in pairwise(run):
+            at_once = _lies_within(other, one) or _lies_within(one, other)
+            if at_once and _source(one) != _source(other) and _same_answer(one, other):
+                groups.join(one, other)
+
+
+def _lies_within(inner: Call, outer: Call) -> bool:
+    """Whether one call's known times lie within another's, without slack: siblings may follow each other closely."""
+    outer_start, inner_start = outer.ref.started_at, inner.ref.started_at
+    inner_end, outer_end = inner.ref.ended_at, outer.ref.ended_at
+    if outer_start is None or inner_start is None or inner_end is None or outer_end is None:
+        return False
+    return outer_start <= inner_start and inner_end <= outer_end
+
+
+def _source(call: Call) -> tuple[str | None, str | None]:
+    return (call.context.dialect, call.context.dialect_version)
 
 
 def _called_nothing(call: Call) -> bool:

@@ -200,3 +200,27 @@ def test_what_one_span_lacks_its_neighbours_may_give(flag):
     (episode,) = episodes([root(), *weather_run(flags=frozenset({flag}))])
     assert [set(), set()] == [flags(step) for step in episode.steps]
     assert ["tool: sunny [c2]"] == texts(episode.steps[0].observations)
+
+
+def test_many_equal_calls_are_all_matched():
+    """A turn of a hundred equal calls without ids takes a hundred executions, each in its place."""
+    action = says("", *(asks(f"c{number}", "Paris") for number in range(100)))
+    executions = [tool(10 + n, 30 + n, arguments='{"city": "Paris"}', result=str(n)) for n in range(100)]
+    step = last_step(*executions, action=action)
+    assert [(f"c{number}", str(number), "ok") for number in range(100)] == observed(step)
+    assert set() == flags(step)
+
+
+def test_the_last_call_left_is_no_guess():
+    """A name alone is certain once every other call of that name has its execution."""
+    step = last_step(tool(3, 30, arguments='{"city": "Paris"}', result="sun"), tool(4, 31, result="rain"))
+    assert [("c1", "sun", "ok"), ("c2", "rain", "ok")] == observed(step)
+    assert set() == flags(step)
+
+
+def test_a_number_may_be_the_only_argument():
+    """A bare number on the tool's span is the value of the only argument."""
+    calls = [ToolCall(id=f"c{n}", name="get_weather", arguments=f'{{"id": {n}}}') for n in (6, 7)]
+    step = last_step(tool(3, 30, arguments="7", result="sun"), action=says("", *calls))
+    assert [("c7", "sun", "ok")] == observed(step)
+    assert {"tool_result_missing"} == flags(step)

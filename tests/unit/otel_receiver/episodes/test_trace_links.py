@@ -51,6 +51,7 @@ def test_the_next_turn_of_an_unnamed_conversation_meets_the_last():
     named = replace(unnamed, context=Context(conversation_id="a"))
     assert meet(first, [unnamed])
     assert not meet(first, [named])
+    assert set() == ends([named])[0]
 
 
 def test_orphan_results_find_the_call_they_answer():

@@ -115,3 +115,15 @@ def test_a_loop_inside_a_model_call_span_keeps_its_steps():
     assert [3, 4] == spans(episode)
     assert (hex_id(2, 16),) == episode.steps[1].merged_span_ids
     assert run[1].span.started_at == episode.steps[1].started_at
+
+
+def test_siblings_of_two_instrumentations_are_one_call():
+    """Where the context was not handed on, equal prompts and answers at the same time tell the twin."""
+    one = call(2, 10, ASKED, says("A"), took=20, context=OUTER)
+    other = call(3, 12, ASKED, says("A"), took=10, context=INNER)
+    (episode,) = episodes([root(), one, other])
+    assert {"duplicate_merged"} == flags(episode.steps[0])
+    same_source = call(3, 12, ASKED, says("A"), took=10, context=OUTER)
+    assert 2 == len(episodes([root(), one, same_source]))
+    later = call(3, 12, ASKED, says("A"), took=30, context=INNER)
+    assert 2 == len(episodes([root(), one, later]))
