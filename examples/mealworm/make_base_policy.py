@@ -1,4 +1,4 @@
-"""Make the base policy: `python -m examples.mealworm.make_base_policy`. About an hour on one core.
+"""Make the base policy: `python -m examples.mealworm.make_base_policy`. About a quarter of an hour on one core.
 
 Competence first: clean traces until a tiny model can plan without fault. Then habits: a short fine-tuning on traces of
 an agent with all failures Mealworm's author lists. A policy that never could act well shows nothing.
@@ -27,7 +27,7 @@ from trainer.rollouts.in_process import InProcessSampler
 
 POLICY = Path(__file__).parent / "policy"
 SIZE = ModelSize()
-COMPETENCE = Schedule(num_steps=1800, batch_size=32, matrix_lr=0.02, other_lr=3e-3)
+COMPETENCE = Schedule(num_steps=700, batch_size=32, matrix_lr=0.02, other_lr=3e-3)
 HABITS = Schedule(num_steps=280, batch_size=32, matrix_lr=0.004, other_lr=6e-4, flat_share=0.3)
 STUMBLING_SHARE = 0.3
 """Of the clean traces that show faults before clean actions, so that the policy can recover."""

@@ -2,7 +2,8 @@
 
 A tiny model finds the save step by itself only after very long. Throw-away heads help: they name at every ingredient
 whether it is forbidden, at every result whether it is suitable and the how-manieth suitable one it is, and before
-every meal of a plan which of these it is to be. They share the trunk while it is trained and are then discarded.
+every meal of a plan which of these it is to be. They share the trunk while it is trained and are then discarded. Two
+attention heads are also taught to look at the result a meal is copied from.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
 from examples.mealworm.domain import ALL_LISTINGS, TITLES, Kind
 from examples.mealworm.state import read_state
@@ -34,7 +36,18 @@ OTHER_WEIGHT = 0.1
 """Loss weight of tokens the policy does not write; they still teach the words."""
 MEAL_WEIGHT = 4.0
 """Of a meal the policy writes: the few tokens of an action that are not a matter of form."""
+NUM_POINTERS = 2
+"""Attention heads of the last layer that are taught where to look."""
 HEAD_WEIGHT = 0.5
+MATRIX_DECAY = 0.7
+"""Muon's decoupled decay. Without it the layers' outputs grew to a thousand times the embeddings, and the last layer
+could no longer read which word stands where it looks."""
+EMBEDDING_STD = 0.5
+"""At the start: words as large as what the layers add to them."""
+FINAL_NORM = 0.3
+"""The last norm's weight at the start, which keeps the first logits of such embeddings near 2."""
+HEAD_LAYER = 4
+"""The layer whose output the heads read. What they name must be known before the last layer can point at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +55,7 @@ class ModelSize:
     """The shape of the policy."""
 
     hidden: int = 128
-    layers: int = 4
+    layers: int = 5
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 32
@@ -60,6 +73,8 @@ class Example:
     verdict: list[int]
     rank: list[int]
     slot: list[int]
+    source: list[int]
+    """Where slots are known: the place of the result that is to be written next."""
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, size: ModelSize) -> Qwen3ForCausalLM:
@@ -80,15 +95,19 @@ def new_model(tokenizer: PreTrainedTokenizerFast, size: ModelSize) -> Qwen3ForCa
         eos_token_id=token_id(tokenizer, END),
         pad_token_id=token_id(tokenizer, PAD),
     )
-    return Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(config)
+    nn.init.normal_(model.model.embed_tokens.weight, std=EMBEDDING_STD)
+    nn.init.constant_(model.model.norm.weight, FINAL_NORM)
+    return model
 
 
 class Heads(nn.Module):
     """The throw-away heads."""
 
     def __init__(self, hidden: int) -> None:
-        """Four linear read-outs of the last hidden state."""
+        """Four linear read-outs of one layer's output."""
         super().__init__()
+        self.norm = nn.RMSNorm(hidden)
         self.forbidden = nn.Linear(hidden, 2)
         self.verdict = nn.Linear(hidden, len(VERDICTS))
         self.rank = nn.Linear(hidden, NUM_RANKS)
@@ -105,7 +124,7 @@ class Heads(nn.Module):
         losses = []
         for head, targets in pairs:
             places = targets != IGNORED
-            losses.append(functional.cross_entropy(head(states[places]), targets[places]))
+            losses.append(functional.cross_entropy(head(self.norm(states[places])), targets[places]))
         return torch.stack(losses).sum()
 
 
@@ -119,6 +138,7 @@ class Batch:
     verdict: Tensor
     rank: Tensor
     slot: Tensor
+    source: Tensor
 
 
 class Encoder:
@@ -141,8 +161,10 @@ class Encoder:
         tokens = [str(self.tokenizer.convert_ids_to_tokens(number)) for number in ids]
         forbidden, verdict, rank = self._places(ids, tokens, trace)
         weights = self._weights(ids, trace.imitate)
-        slot = self._slots(ids, tokens, weights, rank)
-        return Example(ids=ids, weights=weights, forbidden=forbidden, verdict=verdict, rank=rank, slot=slot)
+        slot, source = self._slots(ids, tokens, weights, rank)
+        return Example(
+            ids=ids, weights=weights, forbidden=forbidden, verdict=verdict, rank=rank, slot=slot, source=source
+        )
 
     def _weights(self, ids: list[int], imitate: Sequence[bool]) -> list[float]:
         weights, spoken, turn = [], False, -1
@@ -171,16 +193,19 @@ class Encoder:
                 rank[index] = suitable if verdict[index] == 0 else 0
         return forbidden, verdict, rank
 
-    def _slots(self, ids: list[int], tokens: list[str], weights: list[float], rank: list[int]) -> list[int]:
-        """Where a clean plan's next meal comes from, at the token before it."""
-        suitable = {token: number for token, number in zip(tokens, rank, strict=True) if 1 <= number <= NUM_SLOTS // 2}
-        slot, writing = [IGNORED] * len(ids), False
+    def _slots(
+        self, ids: list[int], tokens: list[str], weights: list[float], rank: list[int]
+    ) -> tuple[list[int], list[int]]:
+        """Which result a clean plan's next meal is and where that stands, at the token before the meal."""
+        suitable = {tokens[place]: place for place, number in enumerate(rank) if 1 <= number <= NUM_SLOTS // 2}
+        slot, source, writing = [IGNORED] * len(ids), [IGNORED] * len(ids), False
         for index in range(1, len(ids)):
             writing = weights[index] >= 1.0 and (writing or ids[index] == self.meals)
-            if writing and tokens[index] in suitable:
+            if writing and suitable.get(tokens[index], index) < index:
                 offset = 0 if tokens[index] in TITLES[Kind.FISH] else NUM_SLOTS // 2
-                slot[index - 1] = offset + suitable[tokens[index]] - 1
-        return slot
+                source[index - 1] = suitable[tokens[index]]
+                slot[index - 1] = offset + rank[source[index - 1]] - 1
+        return slot, source
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Right-padded tensors; causal attention never looks right, so no mask is needed."""
@@ -197,6 +222,7 @@ class Encoder:
             verdict=pad([example.verdict for example in examples], IGNORED),
             rank=pad([example.rank for example in examples], IGNORED),
             slot=pad([example.slot for example in examples], IGNORED),
+            source=pad([example.source for example in examples], IGNORED),
         )
 
 
@@ -236,12 +262,32 @@ def _verdict(title: str, *, bad: bool, recent: Sequence[str]) -> int:
 
 def loss_of(model: Qwen3ForCausalLM, heads: Heads | None, batch: Batch) -> Tensor:
     """Weighted next-token loss, with the throw-away heads where they are given."""
-    states = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
-    logits = model.lm_head(states[:, :-1])
+    found = model.model(input_ids=batch.ids, use_cache=False, output_hidden_states=heads is not None)
+    logits = model.lm_head(found.last_hidden_state[:, :-1])
     losses = functional.cross_entropy(logits.flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
     weights = batch.weights[:, 1:].flatten()
     loss = (losses * weights).sum() / weights.sum()
-    return loss if heads is None else loss + HEAD_WEIGHT * heads.loss(states, batch)
+    if heads is None:
+        return loss
+    below = found.hidden_states[HEAD_LAYER]
+    return loss + HEAD_WEIGHT * (heads.loss(below, batch) + pointer_loss(model, below, batch))
+
+
+def pointer_loss(model: Qwen3ForCausalLM, states: Tensor, batch: Batch) -> Tensor:
+    """Cross entropy of the last layer's first heads, which are to look at the result a meal is copied from."""
+    layer = model.model.layers[HEAD_LAYER]
+    attention, inputs = layer.self_attn, layer.input_layernorm(states)
+    shape = (*inputs.shape[:2], -1, attention.head_dim)
+    queries = attention.q_norm(attention.q_proj(inputs).view(shape)).transpose(1, 2)
+    keys = attention.k_norm(attention.k_proj(inputs).view(shape)).transpose(1, 2)
+    positions = torch.arange(inputs.shape[1])
+    queries, keys = apply_rotary_pos_emb(queries, keys, *model.model.rotary_emb(inputs, positions[None]))
+    examples, places = (batch.source != IGNORED).nonzero(as_tuple=True)
+    # The first heads share the first key head (grouped-query attention).
+    scores = queries[examples, :NUM_POINTERS, places] @ keys[examples, 0].transpose(-1, -2) * attention.scaling
+    scores = scores.masked_fill((positions > places[:, None])[:, None], float("-inf"))
+    targets = batch.source[examples, places].repeat_interleave(NUM_POINTERS)
+    return functional.cross_entropy(scores.flatten(0, 1), targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +321,7 @@ def train(
     """Train in place; yields step and loss after each step."""
     matrices, others = _split_parameters(model, heads)
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=schedule.matrix_lr, weight_decay=0.0),
+        torch.optim.Muon(matrices, lr=schedule.matrix_lr, weight_decay=MATRIX_DECAY),
         torch.optim.AdamW(others, lr=schedule.other_lr, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
     rates = (schedule.matrix_lr, schedule.other_lr)
