@@ -241,3 +241,16 @@ def test_a_trace_that_a_limit_closed_is_not_trained_on():
 def test_no_model_call_is_no_episode():
     """Tools and agents alone make nothing."""
     assert () == episodes([agent(1), tool(2, 10, result="x")])
+
+
+def test_a_child_that_starts_before_its_parent_still_inherits():
+    """A parent's host may be behind: the tree is built by ids, not by times."""
+    late = agent(1, 500, context=Context(conversation_id="c", service_name="svc"))
+    (episode,) = episodes([*weather_run(context=Context(dialect="d")), late])
+    assert ("c", set()) == (episode.conversation_id, flags(episode))
+    nested = agent(5, 600, 10, parent=1, context=named("boss"))
+    (episode,) = episodes([*weather_run(parent=5, context=Context(dialect="d")), late, nested])
+    assert ("c", "boss") == (episode.conversation_id, episode.agent_name)
+    other = agent(9, 0, 10, parent=1, context=named("other"))
+    (episode,) = episodes([*weather_run(parent=5, context=Context(dialect="d")), late, nested, other])
+    assert "boss" == episode.agent_name

@@ -13,6 +13,7 @@ from tests.unit.otel_receiver.episodes.factories import (
     call,
     episodes,
     flags,
+    ref,
     result,
     root,
     says,
@@ -231,3 +232,24 @@ def test_a_tool_that_is_handed_the_history_is_no_step():
     inside = call(8, 22, [*first.model_calls[0].messages, first.model_calls[0].output], says("Sub."), parent=7)
     found = episodes([root(), first, tool(7, 21, took=5, call_id="c2", result="sunny"), inside, second])
     assert [[2, 3], [8]] == sorted(shape(found))
+
+
+def test_equal_calls_in_traces_of_their_own_are_ambiguous():
+    """Rootless calls that say the same without ids may belong to either history; the step that chose says so."""
+    first, second = weather_run(parent=None)
+    bare = []
+    for reading in (first, second):
+        report = reading.model_calls[0]
+        messages = tuple(_made_ids(message) for message in report.messages)
+        bare.append(
+            replace(reading, model_calls=(replace(report, messages=messages, output=_made_ids(report.output)),))
+        )
+    times = {2: 10, 3: 100, 4: 200}
+    readings = [
+        replace(reading, span=ref(number, times[number], 5, trace=number, parent=None))
+        for number, reading in ((2, bare[0]), (3, bare[0]), (4, bare[1]))
+    ]
+    found = episodes(readings)
+    assert [[2], [3, 4]] == shape(found)
+    assert "ambiguous_match" in flags(found[1].steps[1])
+    assert "ambiguous_match" not in flags(found[1].steps[0])
