@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.parts import UNKNOWN_ID
 from spanloop.records import Message, TextPart, ToolResult, ToolStatus
 
 
@@ -24,8 +25,9 @@ class Carried:
 
     @property
     def is_sound(self) -> bool:
-        """Whether there are messages and nothing speaks against them."""
-        return bool(self.messages) and not self.notes.flags
+        """Whether there are messages, nothing speaks against them, and every call has its id."""
+        has_ids = all(call.id != UNKNOWN_ID for message in self.messages for call in message.tool_calls)
+        return bool(self.messages) and not self.notes.flags and has_ids
 
 
 Carrier = Callable[[], Carried | None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.messages import join_adjacent, read_message
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.pyrepr import read_repr
@@ -58,7 +59,13 @@ def repr_answer(value: object, notes: Notes) -> RawResponse:
         return RawResponse(message=None)
     whole = chunks[0] if len(chunks) == 1 else _put_together(chunks)
     said = _message({"role": "assistant", **_known(whole)}, notes)
-    return RawResponse(message=said[0] if said else None, usage=_usage(chunks))
+    about = as_mapping(whole.get("_meta")) or {}
+    return RawResponse(
+        message=said[0] if said else None,
+        finish_reason=finish_reason(about.get("finish_reason")),
+        model=first_word(about, "model"),
+        usage=_usage(chunks),
+    )
 
 
 def _objects(item: object, notes: Notes) -> tuple[Source, ...]:
@@ -77,6 +84,8 @@ def _message(held: Source, notes: Notes) -> tuple[Message, ...]:
     """The messages of one object."""
     if "_content" in held or "_role" in held:
         return read_message(_haystack(held), notes)
+    if "blocks" in held:
+        return read_message(_llama_index(held), notes)
     return read_message(_without_nothing(held), notes)
 
 
@@ -107,6 +116,20 @@ def _haystack(held: Source) -> dict[str, object]:
         else:
             content.append({"type": "text", "text": first_present(part, "text", "reasoning_text")})
     return {"role": held.get("_role"), "content": content}
+
+
+def _llama_index(held: Source) -> dict[str, object]:
+    """LlamaIndex's message in the chat form; a tool message's call id stands in its extra arguments."""
+    content: list[object] = []
+    for item in as_items(held.get("blocks")) or ():
+        block = as_mapping(item) or {}
+        if block.get("block_type") == "tool_call":
+            call = {"type": "tool_call", "id": block.get("tool_call_id"), "name": block.get("tool_name")}
+            content.append({**call, "arguments": block.get("tool_kwargs")})
+        else:
+            content.append({**block, "type": block.get("block_type") or "text"})
+    extra = as_mapping(held.get("additional_kwargs")) or {}
+    return {"role": held.get("role"), "content": content, "tool_call_id": extra.get("tool_call_id")}
 
 
 def _put_together(chunks: Iterable[Source]) -> dict[str, object]:

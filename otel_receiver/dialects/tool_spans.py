@@ -78,11 +78,13 @@ def _arguments(value: object) -> str | None:
 
 
 def _result_message(value: object) -> Source:
-    """The tool message that LangChain writes as a tool's output; empty for any other output."""
+    """The tool message that LangChain or llama-index writes as a tool's output; empty for any other output."""
     text = as_text(value)
-    if text is not None and '"tool_call_id"' not in text:
+    if text is not None and '"tool_call_id"' not in text and '"raw_output"' not in text:
         return {}
     held = as_mapping(read_structured(value).value) or {}
+    if "raw_output" in held and "blocks" in held:
+        return {"content": held["blocks"], "status": held.get("is_error")}
     held = as_mapping(held.get("output")) or held
     held = as_mapping(first_present(held, "data", "kwargs")) or held
     return held if "tool_call_id" in held and "content" in held else {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from otel_receiver.dialects.json_text import JsonProblem, looks_like_json, read_structured
 from otel_receiver.dialects.notes import REDACTION_MARKERS, Notes
+from otel_receiver.dialects.pyrepr import read_repr
 from otel_receiver.dialects.values import (
     as_items,
     as_mapping,
@@ -78,6 +79,8 @@ def _read_tool(item: object, notes: Notes) -> tuple[ToolDefinition, ...]:
     name = as_word(item)
     if name is not None and looks_like_json(name):
         item = read_structured(name).value
+    elif name is not None and "(" in name:  # Haystack writes the repr of its tool
+        item = read_repr(name).value
     elif name is not None:
         return (ToolDefinition(name=name),)
     tool = as_mapping(item)
