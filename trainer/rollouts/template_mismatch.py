@@ -23,7 +23,7 @@ class TemplateMismatch(StrEnum):
     WHITESPACE = "whitespace"
     """Nothing but white space differs."""
     TOOL_SCHEMA_ORDER = "tool_schema_order"
-    """The same tools and schemas, keys or tools in another order or otherwise spaced."""
+    """The same tools and schemas: keys or tools in another order, otherwise spaced, absent fields written as null."""
     REASONING_DROPPED = "reasoning_dropped"
     """One side shows reasoning of earlier turns that the other leaves out."""
     SYSTEM_PROMPT = "system_prompt"
@@ -74,7 +74,7 @@ def _without_system(text: str) -> str:
 
 
 def _with_sorted_json(text: str) -> str:
-    """The text without white space, every JSON object on it written with sorted keys, neighbouring objects sorted."""
+    """The text without white space, every JSON object in it in canonical form, neighbouring objects sorted."""
     pieces: list[str] = []
     objects: list[str] = []
     decoder, at = json.JSONDecoder(), 0
@@ -87,7 +87,7 @@ def _with_sorted_json(text: str) -> str:
         if between:
             pieces += [*sorted(objects), between]
             objects = []
-        objects.append(text[start] if value is None else json.dumps(value, sort_keys=True))
+        objects.append(text[start] if value is None else _canonical(value))
         at = end
     return "".join([*pieces, *sorted(objects), _without_space(text[at:])])
 
@@ -126,15 +126,21 @@ def _tool_fault(tool: ToolDefinition, rendered: str) -> TemplateMismatch | None:
     written = _without_space(json.dumps(function, ensure_ascii=False))
     if written in _without_space(rendered):
         return None
-    in_any_order = _with_sorted_json(json.dumps(function, ensure_ascii=False))
     objects = _json_objects(rendered)
-    if any(in_any_order in (_sorted(value), _sorted(value.get("function"))) for value in objects):
+    if any(_canonical(function) in (_canonical(value), _canonical(value.get("function"))) for value in objects):
         return TemplateMismatch.TOOL_SCHEMA_ORDER
     return TemplateMismatch.OTHER
 
 
-def _sorted(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
+def _canonical(value: object) -> str:
+    """JSON with sorted keys and without the keys whose value is null, which some servers write for absent fields."""
+    return json.dumps(_without_nulls(value), sort_keys=True)
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _json_objects(text: str) -> list[dict[str, object]]:

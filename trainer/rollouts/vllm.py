@@ -46,6 +46,7 @@ from trainer.rollouts.vllm_requests import (
     token_fields,
 )
 from trainer.rollouts.vllm_server import VllmServer, VllmServerSettings
+from trainer.rollouts.weights import ADAPTER_FILE
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ TAIL_TOKENS = 16
 """Of a prompt, what is decoded to see whether it ends inside a reasoning block."""
 FAILOVER_AFTER_S = 5.0
 """With several servers, how long one may be away before its prompts go to another."""
+MODEL_CONFIG_FILE = "config.json"
 MESSAGES_REFUSED = frozenset({400, 422})
 """Statuses by which a server says that it does not take these messages."""
 
@@ -285,8 +287,12 @@ class VllmSampler:
         if self._asleep:
             self.wake()
         directory = checkpoint.resolve()
+        is_adapter = (directory / ADAPTER_CONFIG_FILE).is_file()
+        weights = directory / (ADAPTER_FILE if is_adapter else MODEL_CONFIG_FILE)
+        if not weights.is_file():
+            raise SamplerError(f"vllm: {directory} holds no {weights.name}; point to a checkpoint of this policy")
         for endpoint in self._endpoints:
-            if (directory / ADAPTER_CONFIG_FILE).is_file():
+            if is_adapter:
                 endpoint.serve(Adapter(f"{self._model_name}@{policy_version}", directory))
             else:
                 endpoint.serve_model(directory)
