@@ -6,7 +6,7 @@ Messages stay hashes here; the writer turns hashes into the file's message numbe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from spanloop.convert import compact_json, message_from_chat, message_to_chat, tools_from_chat, tools_to_chat
@@ -122,8 +122,8 @@ class Histories:
 
     def __init__(self) -> None:
         self.lists: list[tuple[Message, ...]] = []
-        self._counts: list[Counter[str]] = []
-        self._seen: Counter[str] = Counter()
+        self._counts: list[Counter[Hashable]] = []
+        self._seen: Counter[Hashable] = Counter()
 
     def place(self, step: Step) -> HistoryPrefix:
         """Where the step's state lies, after extending or adding a list."""
@@ -156,11 +156,11 @@ class Histories:
         return HistoryPrefix(history_index=index, num_messages=len(state), new_messages=tuple(new))
 
 
-def _looks(message: Message) -> str:
+def _looks(message: Message) -> Hashable:
     """What a reader sees of a message: senders vary ids, reasoning and outer spaces when they repeat it."""
-    calls = [[call.name, canonical_json(call.arguments)] for call in message.tool_calls]
-    media = [[str(part.kind), part.sha256, part.uri] for part in message.parts if isinstance(part, MediaPart)]
-    return content_hash([str(message.role), message.text.strip(), calls, media])
+    calls = tuple((call.name, canonical_json(call.arguments)) for call in message.tool_calls)
+    media = tuple((part.kind, part.sha256, part.uri) for part in message.parts if isinstance(part, MediaPart))
+    return message.role, message.text.strip(), calls, media
 
 
 def call_results(step: Step) -> tuple[tuple[Message | None, ToolStatus], ...]:
