@@ -54,7 +54,8 @@ def assemble(readings: Iterable[Reading], end_reason: EndReason) -> Derivation:
     found = segments(calls, links)
     histories = Histories(found, frozenset(predecessors.inconsistent))
     executions = match_executions(tree, histories.turns.values())
-    builder = _EpisodeBuilder(tree, found, histories.turns, executions, end_reason)
+    gapped = frozenset(predecessors.gapped)
+    builder = _EpisodeBuilder(tree, found, histories.turns, executions, gapped, end_reason)
     return Derivation(
         episodes=builder.episodes(),
         feedback=_feedback(tree),
@@ -90,11 +91,13 @@ class _EpisodeBuilder:
         found: Sequence[Segment],
         turns: Mapping[Call, Turn],
         executions: Sequence[Execution],
+        gapped: frozenset[Call],
         end_reason: EndReason,
     ) -> None:
         self._tree = tree
         self._segments = found
         self._turns = turns
+        self._gapped = gapped
         self._end_reason = end_reason
         self._executions: dict[Call, list[Execution]] = defaultdict(list)
         for execution in executions:
@@ -156,6 +159,8 @@ class _EpisodeBuilder:
 
     def _episode_flags(self, segment: Segment, conversation: Conversation) -> frozenset[QualityFlag]:
         flags = set(self._shared_flags(segment))
+        if not self._gapped.isdisjoint(segment.calls[1:]):
+            flags.add(QualityFlag.HISTORY_INCONSISTENT)
         if conversation.inferred:
             flags.add(QualityFlag.CONVERSATION_INFERRED)
         if any(self._tree.root(call.ref.trace_id) is None for call in segment.calls):

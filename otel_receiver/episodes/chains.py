@@ -46,6 +46,10 @@ class _Shelf:
         for area in _areas(call):
             self._calls[(place, *area)].append(call)
 
+    def holds(self, place: object) -> bool:
+        """Whether any call stands at this place."""
+        return place in self._places
+
     def near(self, place: object, call: Call) -> Iterator[tuple[Area, list[Call]]]:
         """Per area, nearest first: the calls at this place whose order is nearest to the given one's."""
         if place not in self._places:
@@ -74,6 +78,8 @@ class Predecessors:
         self._ends = {call: prefixes.end(call.body) for call in calls}
         self.inconsistent: set[Call] = set()
         """Calls whose history contradicts the answer an earlier call of the same run reported."""
+        self.gapped: set[Call] = set()
+        """Calls whose history has an answer, since the call they continue, that no span reports."""
         for call in sorted(calls, key=lambda call: call.order):
             self._index(call)
 
@@ -84,9 +90,15 @@ class Predecessors:
             link = self._link(call)
             if link is not None:
                 links[call] = link
+                if self._skips_answer(link):
+                    self.gapped.add(call)
                 if link.boundary is Boundary.CONTINUES:
                     self._continued.add(link.earlier)
         return _without_circles(links)
+
+    def _skips_answer(self, link: Link) -> bool:
+        answers = (message for message in link.later.body[link.tail :] if message.role is Role.ASSISTANT)
+        return any(not self._outputs.holds(self._prefixes.key(answer)) for answer in answers)
 
     def _index(self, call: Call) -> None:
         end = self._ends[call]

@@ -1,5 +1,6 @@
 """Which calls become one episode, and where the next begins."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -219,6 +220,21 @@ def test_calls_without_content_are_ordered_by_time_until_an_answer():
     assert all("content_missing" in flags(step) for episode in found for step in episode.steps)
 
 
+def test_a_call_of_tools_is_no_answer_whatever_its_finish_reason():
+    """Some senders say stop for tool calls as well: a user message beside the results is no new request."""
+    first, second = weather_run(finish_reason="stop")
+    told = (*second.model_calls[0].messages, user("(the picture)"))
+    second = call(3, 30, told, says("It is sunny."))
+    assert [[2, 3]] == shape(episodes([root(), first, second]))
+
+
+def test_an_episodes_id_follows_from_its_first_call():
+    """The id is a digest of trace, span and position, the same in every process and however often it is derived."""
+    (episode,) = episodes([root(), *weather_run()])
+    text = f"{1:032x}/{2:016x}/0"
+    assert hashlib.sha256(text.encode()).hexdigest()[:32] == episode.episode_id
+
+
 def test_two_agents_of_one_trace_do_not_mix():
     """Sibling agents with equal words keep their calls by the span they run in."""
     one, two = weather_run(2, 10, parent=5), weather_run(6, 11, parent=9)
@@ -253,3 +269,26 @@ def test_equal_calls_in_traces_of_their_own_are_ambiguous():
     assert [[2], [3, 4]] == shape(found)
     assert "ambiguous_match" in flags(found[1].steps[1])
     assert "ambiguous_match" not in flags(found[1].steps[0])
+
+
+def test_of_equal_branches_the_one_that_did_not_fail_is_the_episode():
+    """A call that failed and another course taken afterwards: the answer belongs to the run."""
+    first, second = weather_run()
+    asked = (*first.model_calls[0].messages, first.model_calls[0].output)
+    failed = call(9, 30, [*asked, result("c2", "too long")], None, span={"failed": True, "error": "E"})
+    second = call(3, 50, [*asked, result("c2", "sunny")], says("It is sunny."))
+    assert [[2, 3], [9]] == shape(episodes([root(), first, failed, second]))
+
+
+def test_a_lost_step_is_told_by_the_history():
+    """A history with an answer between two steps that no span reports marks the episode; the steps are whole."""
+    first = weather_run()[0]
+    told = [*first.model_calls[0].messages, first.model_calls[0].output, result("c2", "sunny")]
+    lost = says("", asks("c8", "Rome"))
+    third = call(4, 60, [*told, lost, result("c8", "rainy")], says("Done."))
+    (episode,) = episodes([root(), first, third])
+    assert [2, 4] == spans(episode)
+    assert {"history_inconsistent"} == flags(episode)
+    assert [set(), set()] == [flags(step) for step in episode.steps]
+    (whole,) = episodes([root(), first, call(3, 40, told, lost), third])
+    assert set() == flags(whole)

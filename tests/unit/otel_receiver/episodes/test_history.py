@@ -308,3 +308,12 @@ def test_a_prompt_that_takes_the_answer_in_continues_it():
     assert [2, 3] == spans(episode)
     other = "Question: weather?\nIn Paris, please, and soon.\nAnswer now."
     assert 2 == len(episodes([root(), first, call(3, 30, [SYSTEM, user(other)], says("Sunny."))]))
+
+
+def test_a_runs_message_list_gives_ids_to_a_whole_call():
+    """A call that lacks nothing but ids takes them from the agent span's messages."""
+    made = says("Let me check.", *(replace(p, id=f"call_synthetic_1_{i}") for i, p in enumerate(ACTION.tool_calls)))
+    readings = [agent(1, history=(*ASKED, ACTION)), call(2, 10, ASKED, made, flags=MADE)]
+    (episode,) = episodes(readings)
+    assert ACTION == episode.steps[0].action
+    assert {"history_repaired", "tool_result_missing"} == flags(episode.steps[0])
