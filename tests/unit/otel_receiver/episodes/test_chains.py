@@ -292,3 +292,13 @@ def test_a_lost_step_is_told_by_the_history():
     assert [set(), set()] == [flags(step) for step in episode.steps]
     (whole,) = episodes([root(), first, call(3, 40, told, lost), third])
     assert set() == flags(whole)
+
+
+def test_results_in_another_trace_continue_and_a_last_word_of_the_user_does_not():
+    """Without agent spans, a trace that ends in the user's words asks anew; one that ends in results goes on."""
+    first = weather_run(parent=None)[0]
+    told = [*first.model_calls[0].messages, first.model_calls[0].output, result("c2", "sunny")]
+    asks_anew = call(4, 60, [*told, user("Never mind.")], says("Fine."), trace=2, parent=None)
+    goes_on = call(4, 60, [*told[:-1], user("(note)"), result("c2", "sunny")], says("Fine."), trace=2, parent=None)
+    assert [[2], [4]] == shape(episodes([first, asks_anew]))
+    assert [[2, 4]] == shape(episodes([first, goes_on]))
