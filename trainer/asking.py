@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tqdm import tqdm
+
 from trainer.answers import AnsweredPoint
 from trainer.dataset import DecisionPoint
 from trainer.rewards.base import Answer, RewardModel
@@ -18,17 +20,38 @@ PROMPT_TOO_LONG = "the prompt fills the policy's context"
 PROMPT_REFUSED = "the chat template refuses the prompt"
 
 
+POINTS_AT_A_TIME = 64
+"""Points between two movements of the progress bar; a point's answers do not depend on it."""
+
+
 def answer_points(
-    points: Sequence[DecisionPoint], sampler: Sampler, reward_model: RewardModel, params: SamplingParams
+    points: Sequence[DecisionPoint],
+    sampler: Sampler,
+    reward_model: RewardModel,
+    params: SamplingParams,
+    *,
+    label: str = "answer",
 ) -> tuple[AnsweredPoint, ...]:
-    """Fresh answers to every point, scored, in the order of the points."""
+    """Fresh answers to every point, scored, in the order of the points. `label` names the progress bar."""
+    answered: list[AnsweredPoint] = []
+    with tqdm(total=len(points), desc=label, unit="point", disable=None, leave=False) as bar:
+        for start in range(0, len(points), POINTS_AT_A_TIME):
+            chunk = points[start : start + POINTS_AT_A_TIME]
+            answered += _answer_chunk(chunk, sampler, reward_model, params)
+            bar.update(len(chunk))
+    return tuple(answered)
+
+
+def _answer_chunk(
+    points: Sequence[DecisionPoint], sampler: Sampler, reward_model: RewardModel, params: SamplingParams
+) -> list[AnsweredPoint]:
     refused, groups = _sample(points, sampler, params)
-    return tuple(
+    return [
         AnsweredPoint(point=point, refused=refused[point.point_id])
         if point.point_id in refused
         else _scored(point, groups[point.point_id], reward_model)
         for point in points
-    )
+    ]
 
 
 def _scored(point: DecisionPoint, rollouts: tuple[Rollout, ...], reward_model: RewardModel) -> AnsweredPoint:

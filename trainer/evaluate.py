@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from tqdm import tqdm
-
 from trainer.answers import REWARD, AnsweredPoint, recorded_answers
 from trainer.asking import answer_points
 from trainer.config import EvalConfig
@@ -25,9 +23,6 @@ from trainer.workspace import Workspace
 
 RECORDED, BASE, TUNED = "recorded", "base", "tuned"
 """The policies that are compared."""
-
-POINTS_AT_A_TIME = 64
-"""Points between two movements of the progress bar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +109,14 @@ def evaluate_policy(
     """The sampler's policy at one temperature; greedy takes one answer per point."""
     num_samples = settings.num_samples if temperature > 0 else 1
     params = SamplingParams(num_samples=num_samples, temperature=temperature, max_tokens=max_tokens, seed=settings.seed)
-    answered: list[AnsweredPoint] = []
-    name = f"{policy} greedy" if temperature == 0 else f"{policy} T={temperature:g}"
-    with tqdm(total=len(points), desc=f"evaluate {name}", unit="point", disable=None, leave=False) as bar:
-        for start in range(0, len(points), POINTS_AT_A_TIME):
-            chunk = points[start : start + POINTS_AT_A_TIME]
-            answered += answer_points(chunk, sampler, reward_model, params)
-            bar.update(len(chunk))
+    name = f"evaluate {policy} greedy" if temperature == 0 else f"evaluate {policy} T={temperature:g}"
+    answered = answer_points(points, sampler, reward_model, params, label=name)
     return Evaluation(
         policy=policy,
         policy_version=policy_version,
         temperature=temperature,
         num_samples=num_samples,
-        answered=tuple(answered),
+        answered=answered,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import threading
@@ -150,7 +151,8 @@ async def _step(workspace: Workspace, run: Run, stages: Stages, step: int, batch
         max_tokens=train.max_completion_length,
         seed=seed,
     )
-    answered = answer_points(workspace.decision_points(batch), stages.sampler, stages.reward_model, params)
+    points = workspace.decision_points(batch)
+    answered = answer_points(points, stages.sampler, stages.reward_model, params, label=f"step {step}: answer")
     groups = make_groups(answered, shuffle_seed=seed if run.control == SHUFFLED else None)
     outcome = await stages.update([group for group in groups if group.drop_reason is None])
     update = _update_row(run, step, groups, outcome, time.monotonic() - started)
@@ -178,7 +180,8 @@ def _update_row(run: Run, step: int, groups: Sequence[Group], outcome: UpdateOut
         num_groups=len(groups),
         num_groups_trained=sum(group.drop_reason is None for group in groups),
         reward_mean=mean([reward.value for group in groups for reward in group.answered.rewards]),
-        metrics=json.dumps(dict(outcome.metrics)),
+        # What was not measured (no gradient step) is no number, and JSON has no name for it but null.
+        metrics=json.dumps({name: value if math.isfinite(value) else None for name, value in outcome.metrics.items()}),
         seconds=seconds,
         ended_at=now(),
     )

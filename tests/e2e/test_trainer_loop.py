@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from tests.unit.trainer.stores import add_episode, make_base, make_run_file, make_store
 from trainer.cli import main
@@ -275,6 +276,20 @@ def test_a_control_run_shuffles_and_is_never_promoted(fresh):
     )[0]
     assert 0.2 * trained_on < moved < trained_on
     assert "is a control run (shuffled rewards)" in refused("promote", "--workspace", fresh / "ws")
+
+
+def test_a_step_that_teaches_nothing_changes_nothing_and_says_so(fresh):
+    """Equal rewards everywhere: every group is dropped with its reason, and the saved weights are the base's."""
+    (fresh / "rewards.toml").write_text('[[criteria]]\nname = "any"\ncheck = "python:letter_checks:always"\n')
+    (fresh / "letter_checks.py").write_text("def always(answer):\n    return 1.0\n")
+    trainer("train", "--config", fresh / "run.toml", "--workspace", fresh / "ws", *SHORT[:1], 1, *SHORT[2:])
+    workspace = Workspace.open(fresh / "ws")
+    assert [("zero_variance", 12)] == workspace.query("SELECT drop_reason, count(*) FROM groups GROUP BY ALL")
+    assert [(0, 12, 1.0)] == workspace.query("SELECT num_groups_trained, num_groups, reward_mean FROM updates")
+    saved = load_file(workspace.folder / one(workspace, "SELECT path FROM checkpoints") / "model.safetensors")
+    base = load_file(Path(one(workspace, "SELECT base FROM runs")) / "model.safetensors")
+    assert [] == [name for name, tensor in base.items() if not tensor.equal(saved[name])]
+    trainer("report", "--workspace", fresh / "ws")
 
 
 def test_watch_pulls_what_is_new_and_trains_on_it(fresh):

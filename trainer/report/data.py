@@ -154,7 +154,7 @@ def _steps(workspace: Workspace, run_id: str) -> tuple[StepRecord, ...]:
             num_trained=_integer(row[3]),
             dropped=tuple(dropped[_integer(row[0])].items()),
             seconds=_number(row[4]) or 0.0,
-            metrics=tuple(json.loads(str(row[5])).items()),
+            metrics=tuple((name, value) for name, value in json.loads(str(row[5])).items() if value is not None),
         )
         for row in rows
     )

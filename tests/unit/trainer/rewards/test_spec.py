@@ -60,6 +60,13 @@ def test_a_failed_gate_caps_the_reward(tmp_path):
     assert (0.1, ("valid",)) == (reward.value, reward.failed_gates)
 
 
+def test_a_score_at_the_threshold_passes_the_gate(tmp_path):
+    """The gate fails below 0.5, not at 0.5: (3 x 0.5 + 1 x 1) / 4 = 0.625."""
+    spec = write(tmp_path / "r.toml", WEIGHTED.replace("threshold = 0.9", "threshold = 0.5"))
+    reward = score(spec, calls(call("search", '{"query": "a"}'), call("no", "{}", call_id="c2")))
+    assert (0.625, ()) == (reward.value, reward.failed_gates)
+
+
 def test_a_cap_never_lifts_a_lower_reward(tmp_path):
     """Both criteria 0: the reward is 0, not the cap."""
     spec = write(tmp_path / "r.toml", WEIGHTED)
