@@ -63,6 +63,7 @@ class TrlOptions(TypedDict, total=False):
     epsilon_high: float | None
     delta: float | None
     beta: float
+    use_bias_correction_kl: bool
     importance_sampling_level: Literal["token", "sequence"]
     scale_rewards: Literal["group", "batch", "none"]
     max_completion_length: int
@@ -215,6 +216,7 @@ def _trl_loss(options: _Options) -> tuple[LossSettings, AdvantageConvention]:
             epsilon_high=options.maybe("epsilon_high"),
             delta=options.maybe("delta"),
             beta=options.number("beta", 0.0),
+            use_bias_correction_kl=options.flag("use_bias_correction_kl", default=True),
             max_completion_length=options.count("max_completion_length", 512),
             correction=Correction(options.word("vllm_importance_sampling_mode", "none")),
             correction_max=options.maybe("vllm_importance_sampling_clip_max", 3.0),

@@ -341,12 +341,14 @@ def _merge(out: Tensor, lse: Tensor, values: Tensor, sums: Tensor) -> None:
 class BlockAttention:
     """Attention of one micro-batch by blocks; callable once per layer."""
 
-    def __init__(self, plan: BlockPlan) -> None:
+    def __init__(self, plan: BlockPlan, kernel: BlockKernel | None = None) -> None:
+        """`kernel` is for comparisons; by default it is chosen for the tensors that come."""
         self.plan = plan
+        self.kernel = kernel
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See `attention.TrieAttention`."""
-        kernel = choose_kernel(query.device.type, query.dtype)
+        kernel = self.kernel or choose_kernel(query.device.type, query.dtype)
         out = _TrieBlocks.apply(  # type: ignore[no-untyped-call]  # torch leaves it bare
             query, key, value, self.plan, kernel, scale
         )

@@ -53,7 +53,7 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, norm: Normaliser) ->
     per_token = per_token * correction
     per_token = _with_recorded(per_token, inputs, settings)
     if settings.beta > 0 and settings.loss_type is not LossType.ART:
-        per_token = per_token + settings.beta * k3(inputs.logprobs_N, _reference(inputs))
+        per_token = per_token + settings.beta * _divergence(inputs, settings)
     weights = _token_weights(inputs, settings, norm)
     return LossOutput(
         loss=(per_token * weights).sum(), ratio_N=ratio.detach(), clipped_N=clipped, correction_N=correction
@@ -64,6 +64,13 @@ def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """Schulman's estimator of KL(policy || reference) from the policy's own samples: never negative, unbiased."""
     gap = reference - logprobs
     return gap.exp() - gap - 1
+
+
+def _divergence(inputs: LossInputs, settings: LossSettings) -> Tensor:
+    plain = k3(inputs.logprobs_N, _reference(inputs))
+    if not settings.use_bias_correction_kl:
+        return plain
+    return plain * log_importance(inputs, settings.importance_sampling_level).exp()
 
 
 def log_importance(inputs: LossInputs, level: RatioLevel) -> Tensor:

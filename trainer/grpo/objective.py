@@ -97,6 +97,8 @@ class LossSettings:
     """Cap of the unclipped ratio (two-sided clipping)."""
     beta: float = 0.0
     """Weight of the k3 estimate of the KL divergence to the reference policy."""
+    use_bias_correction_kl: bool = True
+    """Multiply that estimate by the importance ratio, with gradient: its gradient is then the divergence's own."""
     max_completion_length: int = 512
     """Of `dr_grpo`."""
     correction: Correction = Correction.NONE

@@ -84,7 +84,7 @@ def test_equal_rewards_give_zero_not_nan():
 
 
 def test_a_group_of_one_keeps_its_reward_in_verl():
-    """verl's convention: mean 0 and deviation 1 for a single answer."""
+    """The convention of verl: mean 0 and deviation 1 for a single answer."""
     assert [0.7 / (1 + 1e-6)] == values([0.7], AdvantageConvention.VERL)
 
 

@@ -1,7 +1,6 @@
 """The token trie: what is shared, where things stand in the row, and which hidden state predicts what."""
 
 import pytest
-import torch
 
 from trainer.grpo.samples import Sample, SampleError, Segment
 from trainer.grpo.trie import pack
