@@ -267,7 +267,8 @@ def test_a_server_killed_in_the_middle_loses_no_group(
 ) -> None:
     """Kill -9 while groups are sampled: the server is started again, its adapter reloaded, every group answered."""
     server = sampler._endpoints[0]._server
-    killed = threading.Thread(target=kill_when_busy, args=(sampler, server.pid))
+    [api_server] = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    killed = threading.Thread(target=kill_when_busy, args=(sampler, int(api_server)))
     killed.start()
     points = [
         Prompt(prompt_id=f"{prompt.prompt_id}/{i}", messages=prompt.messages, tools=prompt.tools)

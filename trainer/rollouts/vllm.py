@@ -55,7 +55,7 @@ TAIL_TOKENS = 16
 FAILOVER_AFTER_S = 5.0
 """With several servers, how long one may be away before its prompts go to another."""
 MODEL_CONFIG_FILE = "config.json"
-MESSAGES_REFUSED = frozenset({400, 422})
+MESSAGES_REFUSED = frozenset({400, 422, 500})
 """Statuses by which a server says that it does not take these messages."""
 
 

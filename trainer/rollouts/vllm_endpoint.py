@@ -48,7 +48,7 @@ class EndpointLimits:
     backoff_s: float = 0.5
     """Wait before the second attempt; it doubles with every further one."""
     recover_timeout_s: float = 120.0
-    """How long a server that somebody else runs may be away."""
+    """How long a server may be unwell: then ours is started again, and one that somebody else runs is given up."""
 
 
 class Adapter(NamedTuple):
@@ -92,7 +92,7 @@ class VllmEndpoint:
             RequestRefusedError: the server refused the request as such.
 
         """
-        why = ""
+        why, status = "", None
         for attempt in range(self._limits.attempts_max):
             if attempt:
                 time.sleep(self._limits.backoff_s * 2 ** (attempt - 1))
@@ -101,13 +101,16 @@ class VllmEndpoint:
                 request = {**body, "model": self.served_model} if for_policy else body
                 response = self._client.post(self.url + path, json=request)
             except httpx.TransportError as error:
-                why = f"{type(error).__name__}"
+                why, status = type(error).__name__, None
                 self._recover(epoch)
                 continue
             if response.is_success:
                 return _json(response)
-            why = f"status {response.status_code}: {_reason(response)}"
+            why, status = f"status {response.status_code}: {_reason(response)}", response.status_code
             self._after_refusal(path, response, epoch, for_policy=for_policy)
+        if status == httpx.codes.INTERNAL_SERVER_ERROR:
+            # It lives and fails at this request every time, as at a history its chat template cannot take.
+            raise RequestRefusedError(f"vLLM {self.url}{path}: {why}; {self._remedy('try another prompt')}", status)
         raise EndpointUnavailableError(
             f"vLLM {self.url}{path}: no answer in {self._limits.attempts_max} attempts, last {why}; "
             f"{self._remedy('raise request_timeout_s if answers are long')}"
@@ -134,12 +137,12 @@ class VllmEndpoint:
         with self._lock:
             if self._epoch != epoch:
                 return
-            if self._server is not None:
-                if self._server.pid is not None and is_healthy(self.url):
-                    return
+            if self._server is None:
+                self._wait_for_given_server()
+            elif not self._own_server_answers(self._server):
                 self._server.restart()
             else:
-                self._wait_for_given_server()
+                return
             self._load(self._adapter)
             self._epoch += 1
 
@@ -148,6 +151,15 @@ class VllmEndpoint:
             if self._epoch == epoch:
                 self._load(self._adapter)
                 self._epoch += 1
+
+    def _own_server_answers(self, server: VllmServer) -> bool:
+        """Whether the process is there and says it is well; a busy one gets the time it needs."""
+        deadline = time.monotonic() + self._limits.recover_timeout_s
+        while server.pid is not None and time.monotonic() < deadline:
+            if is_healthy(server.url):
+                return True
+            time.sleep(self._limits.backoff_s)
+        return False
 
     def _wait_for_given_server(self) -> None:
         # Of many requests that find a server gone, one waits for it; the others then give up at once.

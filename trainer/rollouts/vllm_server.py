@@ -6,9 +6,11 @@ vLLM pins its own torch and transformers, so it never shares the trainer's envir
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import weakref
 from collections.abc import Mapping
@@ -20,6 +22,7 @@ import httpx
 
 from trainer.rollouts.errors import SamplerError
 
+WATCHDOG = Path(__file__).with_name("watchdog.py")
 POLL_S = 0.25
 """Seconds between two looks at a server that is starting or stopping."""
 
@@ -66,7 +69,7 @@ class VllmServer:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the running server."""
+        """The process id of the running server's watchdog, which is its process group."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
@@ -80,22 +83,22 @@ class VllmServer:
         port = _free_port(settings.host)
         self.url = f"http://{settings.host}:{port}"
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with settings.log_file.open("ab") as log:
-                # A session of its own: the server's workers are stopped with it, and Ctrl-C reaches only the trainer.
-                self._process = subprocess.Popen(  # noqa: S603 - the user's own command, no shell
-                    command_line(settings, port),
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    env=server_environment(settings),
-                    start_new_session=True,
-                )
-        except OSError as error:
+        command = command_line(settings, port)
+        if shutil.which(command[0]) is None:
             raise SamplerError(
-                f"vLLM server: cannot run {settings.python} ({error.strerror}); install vLLM in an environment of its "
-                "own (`make setup-vllm`) and point to its python"
-            ) from error
+                f"vLLM server: {command[0]} is no program; install vLLM in an environment of its own "
+                "(`make setup-vllm`) and point to its python"
+            )
+        with settings.log_file.open("ab") as log:
+            # A session of its own: the server's workers are stopped with it, and Ctrl-C reaches only the trainer.
+            self._process = subprocess.Popen(  # noqa: S603 - the user's own command, no shell
+                [sys.executable, str(WATCHDOG), *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=server_environment(settings),
+                start_new_session=True,
+            )
         self._finalizer = weakref.finalize(self, _kill_group, self._process.pid)
         self._wait_until_ready()
 
@@ -148,6 +151,8 @@ class VllmServer:
             process.wait(self.settings.stop_timeout_s)
         _kill_group(process.pid)
         process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
         self._process = None
         if self._finalizer is not None:
             self._finalizer.detach()
@@ -187,7 +192,7 @@ def server_environment(settings: VllmServerSettings) -> dict[str, str]:
     return {**os.environ, **ours, **settings.environment}
 
 
-def is_healthy(url: str, timeout_s: float = 2.0) -> bool:
+def is_healthy(url: str, timeout_s: float = 10.0) -> bool:
     """Whether the server says that it can answer."""
     try:
         return httpx.get(f"{url}/health", timeout=timeout_s).status_code == httpx.codes.OK

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,7 +104,7 @@ def test_the_environment_of_the_server(tmp_path: Path) -> None:
 def test_a_missing_environment_names_the_make_target(tmp_path: Path) -> None:
     """Where the interpreter is not there, the error names it and what to run."""
     server = VllmServer(settings(tmp_path, python=tmp_path / "nowhere" / "python"))
-    with pytest.raises(SamplerError, match=r"cannot run .*nowhere/python \(No such file.*make setup-vllm"):
+    with pytest.raises(SamplerError, match=r"nowhere/python is no program; .*make setup-vllm"):
         server.start()
 
 
@@ -128,6 +130,31 @@ def test_a_server_that_never_answers_is_stopped(tmp_path: Path) -> None:
         server.start()
     assert server.pid is None
     assert "up" in (tmp_path / "logs" / "vllm.log").read_text()
+
+
+def test_a_killed_trainer_leaves_no_server_behind(tmp_path: Path) -> None:
+    """A trainer ended by kill -9 while its server runs takes the server with it."""
+    script = (
+        "import sys; from pathlib import Path; from trainer.rollouts.vllm_server import *\n"
+        "command = (sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)')\n"
+        f"log = Path({str(tmp_path / 'log')!r})\n"
+        "VllmServer(VllmServerSettings(python=Path(sys.executable), model=log, log_file=log, command=command)).start()"
+    )
+    trainer = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[4])
+    wait_for(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text().endswith("\n"))
+    server = int((tmp_path / "log").read_text())
+    os.kill(server, 0)
+    trainer.kill()
+    trainer.wait()
+    wait_for(lambda: not Path(f"/proc/{server}").exists())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; fail after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_endless_crashes_are_not_restarted_for_ever(tmp_path: Path) -> None:
