@@ -144,7 +144,7 @@ class PipelineConfig(Section):
     """Time for what is in the log to reach the store when the receiver stops; the rest is derived at the next start."""
     attempts_max: Count = 2
     """Tries of an entry or a trace that crashes the processor, before it goes to the dead-letter file."""
-    batch_traces_max: Count = 1_000
+    batch_traces_max: Count = 256
     """Complete traces in one transaction."""
     component_traces_max: Count = 256
     """Traces joined into one derivation because one continues another's calls; more are left apart."""

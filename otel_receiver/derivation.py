@@ -131,9 +131,14 @@ class Deriver:
         traces = {trace_id: trace for trace_id, trace in due.items() if trace_id not in lost}
         readings = {trace_id: self._readings(trace_id, trace) for trace_id, trace in due.items()}
         rows = _rows(due, readings)
-        links = {trace_id: trace_links(readings[trace_id]) for trace_id in traces}
+        alone = {trace_id: self._component([trace_id], traces, readings) for trace_id in traces}
+        links = {trace_id: part.links for trace_id, part in alone.items()}
         self._join(traces, readings, links)
-        parts = [self._component(group, traces, readings) for group in components(links)]
+        # Most traces stand alone; those are done.
+        parts = [
+            alone[group[0]] if len(group) == 1 and group[0] in alone else self._component(group, traces, readings)
+            for group in components(links)
+        ]
         problems = tuple(
             Problem(trace_id=trace_id, reason=LOST, num_records=len(due[trace_id].new_spans))
             for trace_id in sorted(lost)

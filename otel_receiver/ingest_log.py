@@ -78,6 +78,7 @@ class IngestLog:
         self._synced = threading.Condition()
         self._syncing = False
         self._cuts: list[int] = []
+        self._is_closed = read_only
         self._fds: dict[int, int] = {}
         self._lock_fd = -1 if read_only else own_directory(directory)
         self._identity = read_identity(directory, read_only=read_only)
@@ -164,6 +165,7 @@ class IngestLog:
     def close(self) -> None:
         """Make everything durable and give the directory free."""
         with self._write_lock, self._read_lock:
+            self._is_closed = True
             if self._fd >= 0:
                 os.fdatasync(self._fd)
                 os.close(self._fd)
@@ -176,6 +178,8 @@ class IngestLog:
 
     def _write(self, head: bytes, payload: bytes) -> int:
         """Put an entry behind the last one, or leave the log as it was; the caller holds the write lock."""
+        if self._is_closed:
+            raise self._failure(OSError("the log is closed"))
         try:
             self._roll()
             position, offset = self._end, self._end - self._segment

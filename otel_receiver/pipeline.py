@@ -8,6 +8,8 @@ Exactly once: the position up to which the log is in the store is written in the
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -151,15 +153,20 @@ class Pipeline:
         self.release()
         self._due.extend(self._leaving(trace) for trace in self._buffer.drain(reason))
 
-    def write(self, *, progress_only: bool = False) -> int:
+    def write(self, *, progress_only: bool = False, until: Callable[[], float] = lambda: math.inf) -> int:
         """Write what has left the buffer, and return the number of episode revisions; raises StoreBusy, and keeps it.
 
-        With `progress_only` the position is written even if nothing else is.
+        With `progress_only` the position is written even if nothing else is. No batch is begun after the time `until`
+        of the monotonic clock, which may change meanwhile.
         """
         written = 0
-        while self._due or self._feedback or self._problems or (progress_only and self._committed < self._safe(0)):
+        while self._has_work(progress_only=progress_only) and time.monotonic() < until():
             written += self._write_batch()
         return written
+
+    def _has_work(self, *, progress_only: bool) -> bool:
+        has_rows = bool(self._due or self._feedback or self._problems)
+        return has_rows or (progress_only and self._committed < self._safe(0))
 
     def _take(self, entry: LogEntry) -> None:
         now = entry.received_at / NANOSECONDS

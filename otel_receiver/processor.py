@@ -133,7 +133,7 @@ class Processor:
         """Write, again and again while the store is held, until the receiver stops."""
         while True:
             try:
-                self._pipeline.write(progress_only=progress_only)
+                self._pipeline.write(progress_only=progress_only, until=lambda: self._deadline)
             except RetryableError as error:
                 self._wait_for_store(error)
                 if time.monotonic() >= self._deadline:

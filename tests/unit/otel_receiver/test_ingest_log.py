@@ -210,3 +210,15 @@ def test_a_position_of_another_log_is_refused(tmp_path):
     with pytest.raises(LogMismatch, match="another log"):
         next(log.read(10_000))
     log.close()
+
+
+def test_a_closed_log_takes_nothing(tmp_path):
+    """A request that outlives the shutdown is refused; another process may own the directory by then."""
+    log = open_log(tmp_path)
+    log.append(Signal.TRACES, b"a", 1)
+    log.close()
+    with pytest.raises(LogWriteFailed, match="nothing was acknowledged"):
+        log.append(Signal.TRACES, b"b", 2)
+    owner = open_log(tmp_path)
+    assert [b"a"] == payloads(owner)
+    owner.close()
