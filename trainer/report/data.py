@@ -245,7 +245,7 @@ def _examples(workspace: Workspace, run_id: str, pool: str) -> tuple[Example, ..
     ranked = sorted(examples, key=lambda item: -_change(item))
     gains = _varied([item for item in ranked if _change(item) > 0])
     losses = _varied([item for item in reversed(ranked) if _change(item) < 0])[: EXAMPLES_MAX // 3]
-    same = _varied([item for item in ranked if _change(item) == 0])[: EXAMPLES_MAX // 3]
+    same = _varied([item for item in ranked if _change(item) == 0])
     room = EXAMPLES_MAX - len(losses) - min(1, len(same))
     return tuple([*gains[:room], *losses, *same][:EXAMPLES_MAX])
 
