@@ -15,13 +15,12 @@ from dataclasses import dataclass
 
 from otel_receiver.dialects.base import Reading
 from otel_receiver.episodes.auxiliary import auxiliary_segments
-from otel_receiver.episodes.calls import Call, calls_of
+from otel_receiver.episodes.calls import Call, calls_of, is_output_tool
 from otel_receiver.episodes.chains import Predecessors
 from otel_receiver.episodes.conversations import Conversation, conversations
 from otel_receiver.episodes.executions import Execution, match_executions
 from otel_receiver.episodes.history import Histories, Turn
 from otel_receiver.episodes.keys import PrefixTree
-from otel_receiver.episodes.observations import is_output_tool
 from otel_receiver.episodes.offers import offers
 from otel_receiver.episodes.retries import drop_retried
 from otel_receiver.episodes.run_history import restore_from_runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from otel_receiver.episodes.calls import Call
+from otel_receiver.episodes.calls import Call, is_output_tool
 from otel_receiver.episodes.keys import squeezed
 from otel_receiver.episodes.links import Boundary, shared_start
 from spanloop.records import Role
@@ -52,7 +52,7 @@ def _is_request(earlier: Call, later: Call, texts: list[str]) -> bool:
 def answered(call: Call) -> bool:
     """Whether the call ended its episode: it answered instead of calling tools."""
     if call.output is not None and call.output.tool_calls:
-        return False
+        return all(is_output_tool(part.name) for part in call.output.tool_calls)
     return call.report.finish_reason != "tool_calls"
 
 

@@ -17,6 +17,9 @@ SYSTEM_ROLES = frozenset({Role.SYSTEM, Role.DEVELOPER})
 NO_TIME = 2**63 - 1
 """Sorts a call without times after all that have one."""
 
+OUTPUT_TOOLS = ("final_result", "final_answer")
+"""Tools by which frameworks let a model give its structured final answer; nobody need return a result for them."""
+
 Order = tuple[int, int, str, str, int]
 
 
@@ -78,6 +81,11 @@ def span_id_of(reading: Reading | None) -> str:
 def is_made_id(call_id: str) -> bool:
     """Whether a dialect made this tool-call id for want of one."""
     return call_id.startswith(SYNTHETIC_ID_PREFIX)
+
+
+def is_output_tool(name: str) -> bool:
+    """Whether a tool is the framework's way of giving the final answer."""
+    return name.startswith(OUTPUT_TOOLS)
 
 
 def calls_of(tree: SpanTree) -> Iterator[Call]:

@@ -134,15 +134,15 @@ class Predecessors:
 
     def _with_gap(self, call: Call, node: int, depth: int, body: tuple[Message, ...]) -> Link | None:
         """A predecessor whose prompt ends at this node and whose answer the history repeats incompletely."""
-        following = body[depth] if depth < len(body) else None
+        rest = body[depth : depth + 2]
         for area, near in self._asked.near(node, call):
             earlier = [other for other in near if _may_precede(other, call, area)]
-            gaps = {other: gap for other in earlier if (gap := gap_after(other, following)) is not None}
+            gaps = {other: gap for other in earlier if (gap := gap_after(other, rest)) is not None}
             if gaps:
                 gap = min(gaps.values(), key=list(Gap).index)
                 fitting = [other for other in gaps if gaps[other] is gap]
                 return self._best(call, fitting, gap, depth + (gap is not Gap.MESSAGE_DROPPED))
-            if area == call.scope and following is not None and following.role is Role.ASSISTANT:
+            if area == call.scope and rest and rest[0].role is Role.ASSISTANT:
                 self._note_contradiction(call, earlier)
         return None
 

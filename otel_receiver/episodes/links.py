@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,13 +20,13 @@ class Gap(StrEnum):
     NONE = "none"
     """It repeats the answer, give or take what senders vary."""
     CALLS_DROPPED = "calls_dropped"
-    """It has the answer's text without its tool calls."""
+    """It has the answer's text without its tool calls, though their results follow."""
     MESSAGE_DROPPED = "message_dropped"
     """It has the results of the answer's tool calls, but no answer."""
     OUTPUT_LOST = "output_lost"
     """It has an answer, tool calls or the rest of a text that the earlier span does not report."""
     CALLS_AS_TEXT = "calls_as_text"
-    """It tells the answer's tool calls in words, as some agents really send them."""
+    """It tells the answer's tool calls in words or not at all, as some agents really send it."""
     ARGUMENTS_DIFFER = "arguments_differ"
     """It has the answer's tool calls, by id, with other arguments."""
     PROMPT_REGROWN = "prompt_regrown"
@@ -61,13 +62,14 @@ class Link:
     """Another call could be continued as well."""
 
 
-def gap_after(earlier: Call, following: Message | None) -> Gap | None:
-    """How the message that follows the earlier prompt can stand for the earlier answer; `None` when it cannot.
+def gap_after(earlier: Call, rest: Sequence[Message]) -> Gap | None:
+    """How the first of the messages after the earlier prompt can stand for its answer; `None` when it cannot.
 
     Equal messages are not looked at: the prefix tree finds them.
     """
-    if following is None:
+    if not rest:
         return None
+    following = rest[0]
     output = earlier.output
     if following.role is Role.TOOL:
         return Gap.MESSAGE_DROPPED if output is not None and _answers_one(output, following) else None
@@ -79,8 +81,9 @@ def gap_after(earlier: Call, following: Message | None) -> Gap | None:
     if following.tool_calls and not output.tool_calls:
         return Gap.OUTPUT_LOST if same_text or not output.text.strip() or not following.text.strip() else None
     if output.tool_calls and not following.tool_calls:
-        as_text = Gap.CALLS_AS_TEXT if _told_in_words(output, following) else None
-        return Gap.CALLS_DROPPED if same_text else as_text
+        if same_text and len(rest) > 1 and rest[1].role is Role.TOOL:
+            return Gap.CALLS_DROPPED
+        return Gap.CALLS_AS_TEXT if same_text or _told_in_words(output, following) else None
     if output.tool_calls:
         return Gap.ARGUMENTS_DIFFER if _same_ids(output, following) else None
     return Gap.OUTPUT_LOST if may_be_cut(earlier) and _begins(output, following) else None

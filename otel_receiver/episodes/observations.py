@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from otel_receiver.episodes.calls import is_output_tool
 from otel_receiver.episodes.executions import Execution
 from otel_receiver.episodes.history import Turn
 from spanloop.records import Message, QualityFlag, Role, ToolResult, ToolStatus
-
-OUTPUT_TOOLS = ("final_result", "final_answer")
-"""Tools by which frameworks let a model give its structured final answer; nobody returns a result for them."""
 
 
 def observe(turn: Turn, executions: Sequence[Execution]) -> tuple[tuple[Message, ...], frozenset[QualityFlag]]:
@@ -31,11 +29,6 @@ def observe(turn: Turn, executions: Sequence[Execution]) -> tuple[tuple[Message,
             flags.add(QualityFlag.AMBIGUOUS_MATCH)
     observed.extend(by_id.values())
     return tuple(Message(role=Role.TOOL, parts=(result,)) for result in observed), frozenset(flags)
-
-
-def is_output_tool(name: str) -> bool:
-    """Whether a tool is the framework's way of giving the final answer."""
-    return name.startswith(OUTPUT_TOOLS)
 
 
 def _observed(call_id: str, name: str, told: ToolResult | None, execution: Execution | None) -> ToolResult | None:

@@ -302,3 +302,11 @@ def test_results_in_another_trace_continue_and_a_last_word_of_the_user_does_not(
     goes_on = call(4, 60, [*told[:-1], user("(note)"), result("c2", "sunny")], says("Fine."), trace=2, parent=None)
     assert [[2], [4]] == shape(episodes([first, asks_anew]))
     assert [[2, 4]] == shape(episodes([first, goes_on]))
+
+
+def test_a_final_answer_by_tool_is_an_answer():
+    """A question after the framework's answering tool is the next request, also in one run."""
+    final = says("", ToolCall(id="c9", name="final_answer", arguments='{"answer": "Sunny."}'))
+    told = [SYSTEM, user("Weather?"), final, result("c9", "Sunny."), user("And in Rome?")]
+    readings = [agent(1), call(2, 10, [SYSTEM, user("Weather?")], final), call(3, 30, told, says("Rainy."))]
+    assert [[2], [3]] == shape(episodes(readings))

@@ -317,3 +317,10 @@ def test_a_runs_message_list_gives_ids_to_a_whole_call():
     (episode,) = episodes(readings)
     assert ACTION == episode.steps[0].action
     assert {"history_repaired", "tool_result_missing"} == flags(episode.steps[0])
+
+
+def test_a_text_without_its_calls_and_results_is_what_was_sent():
+    """An answer's text that no tool result follows is left as it is: the agent told the failure in words."""
+    steps = run([says("Let me check."), user("Error: no such city.")])
+    assert says("Let me check.") == steps[1].messages[2]
+    assert set() == flags(steps[1])
