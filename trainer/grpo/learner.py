@@ -24,7 +24,8 @@ from trainer.grpo.attention import (
     padded_length,
     trie_attention,
 )
-from trainer.grpo.logprobs import TokenLogprobs, token_logprobs
+from trainer.grpo.fused_head import choose_head, head_logprobs
+from trainer.grpo.logprobs import TokenLogprobs
 from trainer.grpo.policy import Policy, PolicyError
 from trainer.grpo.samples import Sample, Segment
 from trainer.grpo.trie import MicroBatch, PackedSamples, PaddedSamples, pack, pad
@@ -61,6 +62,8 @@ class Learner(nn.Module):
         self.policy = policy
         self.kind = kind
         self.settings = settings
+        weight, bias = _head_tensors(policy)
+        self.head = choose_head(weight, bias, torch.bfloat16 if self._halved() else weight.dtype)
 
     def micro_batches(self, samples: Sequence[Sample]) -> tuple[MicroBatch, ...]:
         """The samples in micro-batches of the form this learner computes."""
@@ -73,14 +76,8 @@ class Learner(nn.Module):
             hidden = self._packed(batch) if isinstance(batch, PackedSamples) else self._padded(batch)
             targets = batch.targets.to(self.policy.device)
             chosen = hidden.index_select(0, targets.pred_index_N)
-            head = self.policy.lm_head
-            return token_logprobs(
-                chosen,
-                cast("Tensor", head.weight),
-                cast("Tensor | None", getattr(head, "bias", None)),
-                targets.target_ids_N,
-                targets.temperature_N,
-            )
+            weight, bias = _head_tensors(self.policy)
+            return head_logprobs(self.head, chosen, weight, bias, targets.target_ids_N, targets.temperature_N)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -114,15 +111,22 @@ class Learner(nn.Module):
         return cast("Tensor", output.last_hidden_state.flatten(0, 1))
 
     def _autocast(self) -> torch.autocast | nullcontext[None]:
-        """Full float32 weights on CUDA compute in bfloat16; everything else in the type it has."""
+        return torch.autocast("cuda", dtype=torch.bfloat16) if self._halved() else nullcontext()
+
+    def _halved(self) -> bool:
+        """Whether float32 masters on CUDA compute in bfloat16; everything else computes in the type it has."""
         masters = next(iter(self.policy.module.parameters())).dtype is torch.float32
-        if self.policy.device.type == "cuda" and masters:
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return nullcontext()
+        return self.policy.device.type == "cuda" and masters
 
     def _offload(self) -> save_on_cpu | nullcontext[None]:
         wanted = self.settings.activation_offload and torch.is_grad_enabled()
         return save_on_cpu(pin_memory=self.policy.device.type == "cuda") if wanted else nullcontext()
+
+
+def _head_tensors(policy: Policy) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of the language-model head."""
+    head = policy.lm_head
+    return cast("Tensor", head.weight), cast("Tensor | None", getattr(head, "bias", None))
 
 
 @contextmanager
