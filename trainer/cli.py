@@ -182,8 +182,7 @@ def train(
             raise click.UsageError("a resumed run keeps its configuration; give --resume alone")
         run = loop.resume(workspace, resume or None)
     _print_run(workspace, run, as_json=as_json)
-    if run.steps_done < run.config.train.max_steps:
-        raise RunError(f"run {run.run_id} was interrupted; go on with `trainer train --resume {run.run_id}`")
+    _require_finished(run)
 
 
 @main.command("eval", epilog="Example: trainer eval --run 20261123")
@@ -298,7 +297,7 @@ def watch(
     def start_run() -> str:
         from trainer import loop
 
-        return loop.train(workspace, config).run_id
+        return _require_finished(loop.train(workspace, config)).run_id
 
     for look in watch_source(workspace, source, config, start_run, once=once):
         if as_json:
@@ -307,6 +306,13 @@ def watch(
             added = look.pulled.points_added if look.pulled else 0
             started = f"; run {look.run_id}" if look.run_id else ""
             click.echo(f"{added} points added, {look.num_new_points} not trained on yet{started}")
+
+
+def _require_finished(run: Run) -> Run:
+    """An interrupted run is no success, and ends a watch too."""
+    if run.steps_done < run.config.train.max_steps:
+        raise RunError(f"run {run.run_id} was interrupted; go on with `trainer train --resume {run.run_id}`")
+    return run
 
 
 def _workspace(folder: Path) -> Workspace:
