@@ -113,10 +113,7 @@ class InProcessSampler:
                 request = self._request(batch, params, keys)
                 sampled.update(zip(rows, decode(decoder, request), strict=True))
         return [
-            tuple(
-                self._rollout(prompt, rendered[index], sampled[_Row(index, number)], number, params)
-                for number in range(params.num_samples)
-            )
+            self._group(prompt, rendered[index], [sampled[_Row(index, i)] for i in range(params.num_samples)], params)
             for index, prompt in enumerate(prompts)
         ]
 
@@ -177,23 +174,27 @@ class InProcessSampler:
             top_p=params.top_p,
         )
 
-    def _rollout(
-        self, prompt: Prompt, prompt_ids: tuple[int, ...], sampled: Sampled, index: int, params: SamplingParams
-    ) -> Rollout:
+    def _group(
+        self, prompt: Prompt, prompt_ids: tuple[int, ...], answers: list[Sampled], params: SamplingParams
+    ) -> tuple[Rollout, ...]:
         tokenizer = self.policy.tokenizer
         in_reasoning = opens_reasoning(renderer_of(tokenizer).text(prompt.messages, prompt.tools))
-        message, reason = parse_answer(tokenizer, sampled.token_ids, stop_ids=self._stop_ids, in_reasoning=in_reasoning)
-        return Rollout(
-            prompt_id=prompt.prompt_id,
-            rollout_index=index,
-            prompt_token_ids=prompt_ids,
-            token_ids=sampled.token_ids,
-            logprobs=sampled.logprobs,
-            message=message,
-            finish_reason=reason,
-            policy_version=self.policy_version,
-            temperature=params.temperature,
-        )
+        rollouts = []
+        for index, answer in enumerate(answers):
+            parsed = parse_answer(tokenizer, answer.token_ids, stop_ids=self._stop_ids, in_reasoning=in_reasoning)
+            rollout = Rollout(
+                prompt_id=prompt.prompt_id,
+                rollout_index=index,
+                prompt_token_ids=prompt_ids,
+                token_ids=answer.token_ids,
+                logprobs=answer.logprobs,
+                message=parsed.message,
+                finish_reason=parsed.finish_reason,
+                policy_version=self.policy_version,
+                temperature=params.temperature,
+            )
+            rollouts.append(rollout)
+        return tuple(rollouts)
 
 
 def _prompt_keys(prompts: Sequence[Prompt]) -> list[str]:
