@@ -115,9 +115,15 @@ def _prompt(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, 
     """The prompt; the raw request is asked where the others are absent, flagged or may have lost attributes."""
     direct = [lambda: indexed_prompt(listed, flattened=True), *prompt_carriers(places)]
     found = best(direct, exhaustive=True)
-    if found is not None and found.is_sound and not is_lossy:
+    if found is not None and not is_lossy and _is_enough(found, raw):
         return judged_by(raw.prompt(), found) if raw.request_mentions('"is_error"') else found
     return best((lambda: found, raw.prompt), exhaustive=True)
+
+
+def _is_enough(found: Carried, raw: RawValues) -> bool:
+    """Whether the raw request can add nothing: the prompt is sound, or lacks only ids that the request lacks too."""
+    lacks_ids = found.notes.flags == {QualityFlag.IDS_SYNTHESISED}
+    return found.is_sound or (lacks_ids and not raw.request_mentions("tool_call_id"))
 
 
 def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues) -> Carried | None:
