@@ -105,6 +105,7 @@ def logits(module):
         return module(input_ids=IDS).logits
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by the old name
 def test_peft_loads_an_adapter_checkpoint_as_it_is(base, tmp_path):
     """The directory is an adapter in peft's form, with the tensor names vLLM reads."""
     policy = changed_policy(base)

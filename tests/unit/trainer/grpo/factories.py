@@ -36,7 +36,19 @@ def tiny_model(*, seed: int = 0, dtype: torch.dtype = torch.float32, vocab_size:
         eos_token_id=1,
         bos_token_id=None,
     )
-    return Qwen3ForCausalLM(config).to(dtype).eval()
+    model = Qwen3ForCausalLM(config).to(dtype).eval()
+    return _with_exact_norms(model) if dtype is torch.float64 else model
+
+
+def _with_exact_norms(model: Qwen3ForCausalLM) -> Qwen3ForCausalLM:
+    """Qwen's normalisation rounds to float32 whatever the model's type; comparisons to 1e-10 need all digits."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child).__name__ == "Qwen3RMSNorm":
+                exact = torch.nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon)
+                exact.weight = child.weight
+                setattr(module, name, exact)
+    return model
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -126,8 +126,7 @@ def test_interface_comes_and_goes():
     assert own == model.config._attn_implementation
     block = attention_interface(model)
     block.__enter__()
-    with pytest.raises(RuntimeError):
-        block.__exit__(RuntimeError, RuntimeError(), None)
+    assert not block.__exit__(RuntimeError, RuntimeError(), None)
     assert own == model.config._attn_implementation
 
 

@@ -108,7 +108,8 @@ def test_topr_takes_the_reference_where_the_behaviour_is_unknown_and_refuses_wit
 def test_sft_is_weighted_likelihood():
     """Minus the mean log-probability, each sample weighted by its advantage."""
     given = inputs([-1.0, -2.0, -4.0], [0.0, 0.0, 0.0], [1.0, 0.5], [0, 0, 1])
-    assert (1 + 2 + 2) / 3 == policy_loss(given, LossSettings(loss_type=LossType.SFT), NORM).loss.item()
+    found = policy_loss(given, LossSettings(loss_type=LossType.SFT), NORM).loss.item()
+    assert found == pytest.approx((1 + 2 + 2) / 3)
 
 
 def test_normaliser_counts_empty_answers_except_in_art():

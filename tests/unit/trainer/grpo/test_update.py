@@ -8,6 +8,7 @@ import torch
 
 from tests.unit.trainer.grpo.factories import tiny_lora_policy, tiny_policy
 from trainer.grpo.advantages import DropReason
+from trainer.grpo.attention import AttentionKind
 from trainer.grpo.learner import ComputeSettings
 from trainer.grpo.objective import ArtSettings, Correction, LossSettings, LossType, RecordedLoss
 from trainer.grpo.optimizer import (
@@ -196,7 +197,7 @@ def test_gradients_that_are_not_finite_stop_the_run():
     policy = tiny_policy()
     with torch.no_grad():
         policy.causal_lm.model.norm.weight[0] = float("nan")
-    settings = UpdateSettings(optimizer=SGD, compute=ComputeSettings(attention="unpacked"))
+    settings = UpdateSettings(optimizer=SGD, compute=ComputeSettings(attention=AttentionKind.UNPACKED))
     with pytest.raises(TrainingStopped, match="not finite"):
         Updater(policy, SGD).update(SAMPLES, settings)
 
