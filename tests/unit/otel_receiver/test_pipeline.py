@@ -126,6 +126,24 @@ def test_the_clock_is_that_of_the_log(bench):
     assert [(3, 3)] == bench.query("SELECT num_batches, (SELECT count(*) FROM episodes) FROM store.progress")
 
 
+def test_the_first_received_of_two_different_spans_with_one_id_stays(bench):
+    """A conflicting resend changes nothing, also when its entry is read again for another span of the trace."""
+    bench.append(agent_trace(1, "first"))
+    bench.run()
+    conflicting = agent_trace(1, "second")
+    for late, request in ((50, conflicting), (51, agent_trace(1, with_root=False))):
+        spans = request.resource_spans[0].scope_spans[0].spans
+        spans.add(trace_id=spans[0].trace_id, span_id=late.to_bytes(8), parent_span_id=(2).to_bytes(8), name="other")
+        if late == 51:
+            del spans[0]
+        bench.append(request, received_s=10 * late)
+        bench.run()
+    assert [(4,)] == bench.query("SELECT count(*) FROM store.spans")
+    assert [(1, "first")] == bench.query(
+        "SELECT e.revision, d.action->>'content' FROM episodes e JOIN decision_points d USING (episode_id)"
+    )
+
+
 def test_calls_in_traces_of_their_own_become_one_episode(bench):
     """A sender without a root makes a trace per call; the second call's history finds the first, already stored one."""
     tool_call = [{"type": "tool_call", "id": "t1", "name": "look", "arguments": {"x": 1}}]
@@ -172,7 +190,7 @@ def test_a_late_record_of_a_retired_trace_leaves_its_episode_alone(bench):
     late.resource_spans[0].scope_spans[0].spans[0].span_id = (99).to_bytes(8)
     bench.append(late, received_s=600)
     assert bench.run().state.committed == bench.parts.log.end
-    assert [(1, 1)] == bench.query("SELECT revision, num_steps FROM episodes WHERE conversation_id = 'c1'")
+    assert [(f"{3:016x}",)] == bench.query("SELECT span_id FROM decision_points WHERE conversation_id = 'c1'")
     ((reason, num),) = bench.query("SELECT reason, num_records FROM store.problems")
     assert ("log.retain_hours" in reason, 1) == (True, num)
 
