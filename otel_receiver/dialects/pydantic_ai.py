@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from otel_receiver.dialects.base import AgentRun, Reading
 from otel_receiver.dialects.candidates import Carried
-from otel_receiver.dialects.fields import context_of
+from otel_receiver.dialects.fields import context_of, has_usage
 from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read_call
 from otel_receiver.dialects.genai_events import MessageEvent, read_event_answer, read_event_prompt
 from otel_receiver.dialects.genai_parts import INPUT, INSTRUCTIONS, read_attribute, read_prompt
@@ -125,13 +125,14 @@ def _read_logfire(span: Span, logs: tuple[LogRecord, ...], reading: Reading) -> 
     """A call of Logfire's own instrumentation; a streamed request's answer comes in a span of its own."""
     attributes = span.attributes
     request = as_mapping(read_structured(attributes[REQUEST_DATA]).value) or {}
-    answered = RESPONSE_DATA in attributes
-    if request.get("stream") is True and not answered and span.status is not SpanStatus.ERROR:
-        return reading
     raw = RawValues(attributes[REQUEST_DATA], _logfire_response(attributes.get(RESPONSE_DATA)))
     call, blobs = read_call(span, logs, extra=raw)
+    is_answered = call.output is not None or has_usage(call.usage)
+    if not is_answered and span.status is not SpanStatus.ERROR:
+        return reading
     model = call.model or first_word(request, "model")
-    streamed = call.streamed if call.streamed is not None else request.get("stream") is True
+    is_second = attributes.get(SPAN_TYPE) == "log"
+    streamed = call.streamed if call.streamed is not None else is_second or request.get("stream") is True
     return replace(reading, model_calls=(replace(call, model=model, streamed=streamed),), blobs=blobs)
 
 

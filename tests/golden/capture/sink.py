@@ -1,4 +1,4 @@
-"""A tracer provider whose spans end up in a file as the bytes of an export request; only stack traces are left out."""
+"""A tracer provider whose spans end up in a file as an export request, without what tells of the capturing machine."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ class Capture:
 
     def __init__(self, tag: str) -> None:
         self._tag = tag
-        self._exporter = InMemorySpanExporter()
+        self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(resource=Resource.create({"service.name": tag}))
-        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     def write(self) -> None:
         """Write the spans into the folder named on the command line."""
         self.provider.shutdown()
-        spans = self._exporter.get_finished_spans()
+        spans = self.exporter.get_finished_spans()
         path = Path(sys.argv[1]) / f"{self._tag}.traces.pb"
         request = encode_spans(spans)
+        for resource in (r.resource for r in request.resource_spans):
+            kept = [pair for pair in resource.attributes if pair.key.startswith(("service.name", "telemetry."))]
+            del resource.attributes[:]
+            resource.attributes.extend(kept)
         for event in (e for r in request.resource_spans for s in r.scope_spans for p in s.spans for e in p.events):
             # Stack traces hold the paths of the machine that captured; no dialect reads them.
             kept = [pair for pair in event.attributes if pair.key != "exception.stacktrace"]
