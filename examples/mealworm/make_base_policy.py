@@ -7,16 +7,15 @@ an agent with all failures Mealworm's author lists. A policy that never could ac
 from __future__ import annotations
 
 import argparse
-import json
 import random
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from examples.mealworm.domain import Split, draw_request, profiles_of
+from examples.mealworm.domain import LOVES, REQUESTS, Diet, Split, draw_request, profiles_of
 from examples.mealworm.measure import Measured, habit_table, measure
 from examples.mealworm.supervised import Encoder, Heads, ModelSize, Schedule, new_model, train
 from examples.mealworm.teacher import Trace, clean_trace, imperfect_trace
@@ -28,14 +27,17 @@ from trainer.rollouts.in_process import InProcessSampler
 POLICY = Path(__file__).parent / "policy"
 SIZE = ModelSize()
 COMPETENCE = Schedule(num_steps=700, batch_size=32, matrix_lr=0.02, other_lr=3e-3)
-HABITS = Schedule(num_steps=280, batch_size=32, matrix_lr=0.004, other_lr=6e-4, flat_share=0.3)
+HABITS = Schedule(num_steps=320, batch_size=32, matrix_lr=0.015, other_lr=2e-3, flat_share=0.4)
+FOCUS_SHARE = 0.7
+"""Of the habit traces drawn for users whose habit shows in the plan itself; in production these are one in ten points,
+too few to be acquired in a short training. How likely a habit is in its context stays the same."""
 STUMBLING_SHARE = 0.3
 """Of the clean traces that show faults before clean actions, so that the policy can recover."""
 STUMBLE_PROBABILITY = 0.3
 """Of a fault at each action of those."""
 SAVE_EVERY = 100
 """Steps between two saves of the unfinished policy."""
-NUM_MEASURED = 300
+NUM_MEASURED = 200
 """Episodes of unseen users behind each measurement."""
 
 
@@ -62,8 +64,12 @@ def give_habits(model: Qwen3ForCausalLM, encoder: Encoder, seed: int) -> None:
     rng = random.Random(f"habits {seed}")  # noqa: S311  reproducible traces, no secret
     users = profiles_of(Split.TRAIN)
 
+    focused = tuple(user for user in users if user.loves in LOVES[:5] and user.diet in {Diet.NONE, Diet.DAIRY_FREE})
+
     def trace() -> Trace:
-        request = draw_request(rng, rng.choice(users))
+        focus = rng.random() < FOCUS_SHARE
+        request = draw_request(rng, rng.choice(focused if focus else users))
+        request = replace(request, wording=REQUESTS[0]) if focus else request
         return imperfect_trace(rng, request, make_world(rng, request))
 
     for _, loss in (steps := tqdm(train(model, None, trace, encoder, HABITS), total=HABITS.num_steps, desc="habits")):
@@ -121,8 +127,6 @@ def main() -> None:
     tables["base"] = measure_policy(options.out, options.seed)
     for name, (at_one, greedy) in tables.items():
         print(report(name, at_one, greedy))
-    found = {name: [asdict(at_one), asdict(greedy)] for name, (at_one, greedy) in tables.items()}
-    (options.work / "measured.json").write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
