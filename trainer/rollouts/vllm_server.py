@@ -48,6 +48,9 @@ class VllmServerSettings:
     max_lora_rank: int = 16
     sleep_mode: bool = False
     """Lets the server give its memory back between rollouts; for a GPU that is shared with the learner."""
+    on_cpu: bool = False
+    """Turns chunked prefill off: with it a CPU server (vLLM 0.32) dies at a seeded request whose prompt it computes in
+    pieces ("CPU Generator does not use offset"). Leaves threads unpinned, as a pinned core may be somebody else's."""
     extra_arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the trainer's own environment variables."""
@@ -178,6 +181,8 @@ def command_line(settings: VllmServerSettings, port: int) -> list[str]:
         arguments["--max-model-len"] = str(settings.max_model_len)
     if settings.sleep_mode:
         flags.append("--enable-sleep-mode")
+    if settings.on_cpu:
+        flags.append("--no-enable-chunked-prefill")
     pairs = [text for pair in arguments.items() for text in pair]
     return [*command, *pairs, *flags, *settings.extra_arguments]
 
@@ -189,7 +194,8 @@ def server_environment(settings: VllmServerSettings) -> dict[str, str]:
         "VLLM_SERVER_DEV_MODE": "1" if settings.sleep_mode else "0",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    return {**os.environ, **ours, **settings.environment}
+    cpu = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"} if settings.on_cpu else {}
+    return {**os.environ, **ours, **cpu, **settings.environment}
 
 
 def is_healthy(url: str, timeout_s: float = 10.0) -> bool:
