@@ -103,11 +103,15 @@ def test_a_late_log_record_gives_a_new_revision(tmp_path):
     del span.attributes[:]
     span.attributes.extend(kept)
     logs = ExportLogsServiceRequest()
-    record = logs.resource_logs.add().scope_logs.add().log_records.add(
-        trace_id=span.trace_id,
-        span_id=span.span_id,
-        time_unix_nano=span.end_time_unix_nano,
-        event_name="gen_ai.client.inference.operation.details",
+    record = (
+        logs.resource_logs.add()
+        .scope_logs.add()
+        .log_records.add(
+            trace_id=span.trace_id,
+            span_id=span.span_id,
+            time_unix_nano=span.end_time_unix_nano,
+            event_name="gen_ai.client.inference.operation.details",
+        )
     )
     for key, value in content.items():
         record.attributes.add(key=key).value.string_value = value
@@ -221,7 +225,15 @@ def test_a_store_of_another_log_is_refused(tmp_path):
         assert 0 == receiver.stop()
     store = str(tmp_path / "episodes.duckdb")
     code, error = failing(
-        "serve", "--store", store, "--log-dir", str(tmp_path / "other"), "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"
+        "serve",
+        "--store",
+        store,
+        "--log-dir",
+        str(tmp_path / "other"),
+        "--grpc",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
     )
     assert 1 == code
     assert "another ingest log" in error
