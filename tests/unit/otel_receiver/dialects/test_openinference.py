@@ -243,6 +243,37 @@ def test_haystack_content_is_read_from_its_reprs():
     assert ("Sunny.", frozenset()) == (call.output.text, call.flags)
 
 
+def test_ids_that_only_the_raw_answer_has_are_taken_from_it():
+    """Indexed calls without ids yield to the raw reply that carries them; nothing is made up."""
+    prefix = "llm.output_messages.0.message.tool_calls.0.tool_call.function"
+    message = {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]}
+    call = read_call(
+        {
+            **llm(llm__output_messages__0__message__content=None),
+            f"{prefix}.name": "f",
+            f"{prefix}.arguments": "{}",
+            "output.value": json.dumps({"choices": [{"message": message}]}),
+        }
+    )
+    assert call.output is not None
+    assert ([("assistant", ("a", "f", "{}"))], frozenset()) == (brief([call.output]), call.flags)
+
+
+def test_haystack_tools_are_read_from_their_reprs():
+    """Tools that stand only as reprs in the raw request keep name, description and schema."""
+    tool = "Tool(name='f', description='d', parameters={'type': 'object'}, function=<function f at 0x7faa>)"
+    raw = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "tools": [tool]})
+    expected = (ToolDefinition(name="f", description="d", parameters='{"type":"object"}'),)
+    assert expected == read_call(llm(input__value=raw)).tools
+
+
+def test_llama_index_wraps_a_tools_result():
+    """The result stands in blocks, with a mark whether it is an error."""
+    output = json.dumps({"blocks": [{"text": "boom"}], "tool_name": "f", "raw_output": "boom", "is_error": True})
+    (execution,) = read_span(make_span({KIND: "TOOL", "tool.name": "f", "output.value": output})).tool_executions
+    assert ("boom", ToolStatus.ERROR) == (execution.result, execution.status)
+
+
 def test_llama_index_calls_that_call_nothing_are_no_calls():
     """A span of kind LLM that only prepares a call reports none; the model is in the raw response."""
     assert () == read_span(make_span(llm(), name="OpenAI._prepare_chat_with_tools")).model_calls

@@ -198,6 +198,15 @@ def test_logfire_reports_a_streamed_answer_in_a_second_span():
     assert ([("user", "Hi")], "Hello", "m", True) == (brief(call.messages), call.output.text, call.model, call.streamed)
 
 
+def test_logfire_tells_a_request_from_a_call_whose_content_is_off():
+    """A span with messages and nothing of an answer only announces a stream; counts alone are an answer unseen."""
+    request = {"request_data": '{"model":"m"}', "gen_ai.input.messages": '[{"role":"user","content":"Hi"}]'}
+    scope = {"scope_name": "logfire.openai"}
+    assert () == read_span(make_span(request, **scope)).model_calls
+    call = read_call({**request, "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 2}, **scope)
+    assert (None, Usage(input_tokens=5, output_tokens=2)) == (call.output, call.usage)
+
+
 def test_quotient_marks_the_end_of_a_trace():
     """The marker span says that its trace is complete; a plain traced function does not."""
     marker = make_span({"quotient.trace.complete": True, "quotient.trace.marker": True}, name="quotient.end_of_trace")
