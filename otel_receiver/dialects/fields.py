@@ -52,6 +52,7 @@ CACHE_READ_KEYS = (
     "gen_ai.usage.cache_read_input_tokens",
     "llm.token_count.prompt_details.cache_read",
     "ai.usage.cachedInputTokens",
+    "ai.usage.inputTokenDetails.cacheReadTokens",
     "gen_ai.usage.details.cache_read_tokens",
 )
 CACHE_WRITE_KEYS = (
@@ -59,12 +60,14 @@ CACHE_WRITE_KEYS = (
     "gen_ai.usage.cache_write.input_tokens",
     "gen_ai.usage.cache_creation_input_tokens",
     "llm.token_count.prompt_details.cache_write",
+    "ai.usage.inputTokenDetails.cacheWriteTokens",
 )
 REASONING_KEYS = (
     "gen_ai.usage.reasoning.output_tokens",
     "gen_ai.usage.reasoning_tokens",
     "llm.token_count.completion_details.reasoning",
     "ai.usage.reasoningTokens",
+    "ai.usage.outputTokenDetails.reasoningTokens",
     "gen_ai.usage.details.reasoning_tokens",
     "llm.usage.reasoning_tokens",
 )
@@ -74,7 +77,13 @@ CONVERSATION_KEYS = (
     "session.id",
     "langfuse.session.id",
     "ai.telemetry.metadata.sessionId",
+    "ai.telemetry.metadata.threadId",
+    "ai.telemetry.metadata.conversationId",
+    "ai.telemetry.metadata.chatId",
     "ai.settings.context.sessionId",
+    "ai.settings.context.threadId",
+    "ai.settings.context.conversationId",
+    "ai.settings.context.chatId",
     "langsmith.metadata.session_id",
     "langsmith.metadata.thread_id",
     "langsmith.metadata.conversation_id",
@@ -96,7 +105,14 @@ USER_KEYS = (
     "traceloop.association.properties.user_id",
     "mlflow.trace.user",
 )
-AGENT_KEYS = ("gen_ai.agent.name", "agent.name", "agent_name", "graph.node.name", "executor.id")
+AGENT_KEYS = (
+    "gen_ai.agent.name",
+    "agent.name",
+    "agent_name",
+    "graph.node.name",
+    "executor.id",
+    "ai.telemetry.functionId",
+)
 METADATA_CONVERSATION_KEYS = ("session_id", "conversation_id", "thread_id")
 
 

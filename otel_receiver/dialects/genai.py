@@ -54,7 +54,7 @@ TL_OUTPUT = "gen_ai.completion"
 TL_TOOLS = "llm.request.functions"
 LISTS = (OI_INPUT, OI_OUTPUT, OI_TOOLS, TL_INPUT, TL_OUTPUT, TL_TOOLS)
 
-TOOL_LIST_KEYS = (TOOLS, "llm.request.functions", "gen_ai.request.tools", "gen_ai.tools")
+TOOL_LIST_KEYS = (TOOLS, "llm.request.functions", "gen_ai.request.tools", "gen_ai.tools", "ai.prompt.tools")
 REFERENCE_KEYS = (
     "gen_ai.input.messages_ref",
     "gen_ai.output.messages_ref",

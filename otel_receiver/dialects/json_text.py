@@ -53,6 +53,14 @@ def read_structured(value: object) -> JsonText:
     return reading
 
 
+def unquoted(value: object) -> object:
+    """The string that a JSON string literal spells; any other value as it is."""
+    if not isinstance(value, str) or len(value) < 2 or not value[0] == value[-1] == '"':
+        return value
+    reading = read_json(value)
+    return reading.value if reading.problem is None else value
+
+
 def looks_like_json(text: str) -> bool:
     """Whether the text starts as a JSON object or list does."""
     return text.lstrip()[:1] in ("{", "[")

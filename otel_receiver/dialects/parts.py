@@ -187,7 +187,7 @@ def _result(part: Mapping[str, object], notes: Notes) -> tuple[Part, ...]:
         notes.flag(QualityFlag.CONTENT_MISSING)
     content = first_present(inner, *RESULT_KEYS)
     typed = as_mapping(content)
-    if typed is not None and "value" in typed and str(typed.get("type", "")).startswith(("text", "json", "error")):
+    if typed is not None and "value" in typed and str(typed.get("type", "")).startswith(_TYPED_RESULTS):
         failed: object = str(typed["type"]).startswith("error")
         content = typed["value"]
     else:
@@ -201,6 +201,10 @@ def _result(part: Mapping[str, object], notes: Notes) -> tuple[Part, ...]:
             failed=failed,
         ),
     )
+
+
+_TYPED_RESULTS = ("text", "json", "error", "content")
+"""How the AI SDK's typed tool results begin: a type beside a `value`."""
 
 
 def _media(part: Mapping[str, object], notes: Notes) -> tuple[Part, ...]:
@@ -253,7 +257,9 @@ _BY_TYPE: Mapping[str, Reader] = {
         ),
         _media,
     ),
-    **dict.fromkeys(("step_start", "cache_point", "cachepoint"), _nothing),
+    **dict.fromkeys(
+        ("step_start", "cache_point", "cachepoint", "tool_approval_request", "tool_approval_response"), _nothing
+    ),
 }
 
 _BY_KEY: tuple[tuple[str, Reader], ...] = (

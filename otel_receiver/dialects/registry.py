@@ -21,11 +21,13 @@ from otel_receiver.dialects.quotient import Quotient
 from otel_receiver.dialects.references import ReferenceRoot, resolve
 from otel_receiver.dialects.retrieval import VectorStore
 from otel_receiver.dialects.span_ref import span_ref
+from otel_receiver.dialects.vercel import VercelAI
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import Feedback
 
 DIALECTS: tuple[Dialect, ...] = (
     OpenInference(),
+    VercelAI(),
     LangSmith(),
     Quotient(),
     AgentLightning(),

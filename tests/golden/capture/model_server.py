@@ -120,6 +120,8 @@ class Handler(BaseHTTPRequestHandler):
     """Answers a request by the script."""
 
     number = 0
+    failing: frozenset[int] = frozenset()
+    """Requests, counted from one, that are answered with an overload for the client to try again."""
 
     def log_message(self, *_: object) -> None:
         """Say nothing on the terminal."""
@@ -128,6 +130,9 @@ class Handler(BaseHTTPRequestHandler):
         """One model call."""
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         Handler.number += 1
+        if Handler.number in Handler.failing:
+            self._send("application/json", json.dumps({"error": {"message": "overloaded", "code": "busy"}}), status=503)
+            return
         if self.path.endswith("/messages"):
             self._send("application/json", json.dumps(anthropic_answer(request, Handler.number)))
             return
@@ -138,17 +143,18 @@ class Handler(BaseHTTPRequestHandler):
         lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in openai_chunks(answer)]
         self._send("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
 
-    def _send(self, kind: str, body: str) -> None:
+    def _send(self, kind: str, body: str, *, status: int = 200) -> None:
         data = body.encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
 
-def start() -> str:
-    """The address of a server that runs until the program ends."""
+def start(failing: frozenset[int] = frozenset()) -> str:
+    """The address of a server that runs until the program ends; the requests numbered in `failing` fail."""
+    Handler.failing = failing
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}"
