@@ -13,7 +13,15 @@ from tests.unit.trainer.factories import write
 from trainer.config import LoraConfig, RunConfig, TrainConfig, load_config, load_resolved, option_names
 from trainer.errors import ConfigError
 
-OURS_DIFFERS = {"max_steps", "learning_rate", "optim", "max_completion_length", "save_total_limit"}
+OURS_DIFFERS = {
+    "max_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "optim",
+    "max_completion_length",
+    "gradient_checkpointing",
+    "save_total_limit",
+}
 """Same meaning, other default: a run here is a few steps on few points."""
 
 DOCS = Path(__file__).parents[3] / "docs"
