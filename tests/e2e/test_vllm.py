@@ -281,7 +281,7 @@ def test_a_server_killed_in_the_middle_loses_no_group(
     assert 1 == server.restarts
     assert [point.prompt_id for point in points] == [group[0].prompt_id for group in groups]
     assert {4} == {len(group) for group in groups}
-    assert differences(load(base, adapters[0]), groups).mean() < BF16_MEAN
+    assert differences(load(base, adapters[0]), groups[::6]).mean() < BF16_MEAN
     assert {"policy", "policy@1"} == served(sampler)
 
 
