@@ -25,9 +25,10 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from trainer.errors import TrainerError
+from trainer.grpo.distributed import place_like
 from trainer.grpo.policy import ADAPTER_CONFIG_FILE, Policy, load_policy
 from trainer.grpo.update import Updater
 from trainer.rollouts.weights import load_weights
@@ -253,17 +254,8 @@ def _restore_updater(state: Mapping[str, Tensor], policy: Policy, updater: Updat
         name, _, key = entry.removeprefix("optimizer.").rpartition(":")
         if name not in parameters:
             raise CheckpointError(f"checkpoint: optimizer state of {name}, which this policy does not train")
-        updater.optimizer.state[parameters[name]][key] = _placed(tensor, parameters[name])
+        updater.optimizer.state[parameters[name]][key] = place_like(tensor, parameters[name])
     torch.set_rng_state(state["rng.torch"])
     random.setstate((3, tuple(state["rng.python"].tolist()), None))
     if "rng.cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["rng.cuda"])
-
-
-def _placed(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """Where and how the optimizer keeps it: like the parameter, but step counters stay scalars in host memory."""
-    if tensor.dim() == 0:
-        return tensor
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
-    return tensor.to(parameter.device)

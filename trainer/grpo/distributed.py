@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trainer.grpo.learner import AttentionChoice, Learner
@@ -86,3 +86,15 @@ class World:
         norm = nn.utils.clip_grad_norm_(parameters, limit)
         whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
         return float(whole.item())
+
+
+def place_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor of optimizer state where and how the optimizer keeps it beside its parameter.
+
+    Step counters are scalars and stay in host memory.
+    """
+    if not isinstance(value, Tensor) or value.dim() == 0 or isinstance(value, DTensor):
+        return value
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+    return value.to(parameter.device)

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.errors import TrainerError
 from trainer.grpo.advantages import DropReason
 from trainer.grpo.diagnostics import StepRecord, TokenRecord, UpdateFacts, summarise
-from trainer.grpo.distributed import World
+from trainer.grpo.distributed import World, place_like
 from trainer.grpo.learner import AttentionChoice, ComputeSettings, Learner, choose_attention
 from trainer.grpo.loss import policy_loss
 from trainer.grpo.objective import LossInputs, LossSettings, LossType, Normaliser, RecordedLoss, normaliser
@@ -167,9 +167,23 @@ class Updater:
     def _ready_learner(self, samples: Sequence[Sample], compute: ComputeSettings) -> Learner:
         if self._learner is None or (self._learner.settings != compute and self.world.size == 1):
             choice = self.world.slowest(choose_attention(self.policy, samples, compute))
+            before = self.policy.trainable_parameters()
             self._learner = self.world.shard(Learner(self.policy, choice.kind, compute))
             self._attention = choice
+            self._follow(before)
         return self._learner
+
+    def _follow(self, before: Mapping[str, nn.Parameter]) -> None:
+        """Sharding replaces parameters: build the optimizer on the new ones, with the state it had of the old.
+
+        Not later: between a forward and its backward a sharded module shows whole parameters, which are no leaves.
+        """
+        if self._optimizer is None or self.world.size > 1:
+            old = {} if self._optimizer is None else self._optimizer.state
+            self._optimizer = build_optimizer(self.policy.trainable_parameters().values(), self._settings)
+            for name, parameter in self.policy.trainable_parameters().items():
+                state = old.get(before[name], {})
+                self._optimizer.state[parameter].update({key: place_like(v, parameter) for key, v in state.items()})
 
     def _measure_fixed(self, learner: Learner, samples: Sequence[Sample], settings: UpdateSettings) -> _Fixed:
         penalised = settings.loss.loss_type is LossType.ART and settings.loss.art.kl_penalty_coef > 0
