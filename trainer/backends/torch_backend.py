@@ -260,6 +260,7 @@ class TorchBackend:
             allow_training_without_logprobs=request.allow_training_without_logprobs,
             keep_zero_variance=request.keep_zero_variance,
             chat_template_kwargs=_template_kwargs(model),
+            best_only=request.update.loss.loss_type is LossType.SFT,
         )
 
     def _train_and_save(

@@ -22,7 +22,7 @@ from spanloop.convert import message_to_chat, parse_json, tools_to_chat
 from spanloop.records import Message, ToolDefinition
 from trainer.backends.art_compat import restore_transformers
 from trainer.errors import TrainerError
-from trainer.grpo.advantages import AdvantageConvention, DropReason, group_advantages
+from trainer.grpo.advantages import AdvantageConvention, DropReason, group_advantages, select_best
 from trainer.grpo.samples import Sample, SampleSource, Segment
 from trainer.rollouts.base import Rollout
 
@@ -131,6 +131,8 @@ class TokenisationSettings:
     keep_zero_variance: bool = False
     """Keep groups without differences; their samples count in normalisers and in a KL term, as in TRL."""
     chat_template_kwargs: Mapping[str, object] | None = None
+    best_only: bool = False
+    """RAFT: only the best answer of each group that has differences, with weight 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,13 +163,19 @@ def from_trajectory_groups(
         if advantages.dropped is not None and not _kept(advantages.dropped, settings):
             dropped[advantages.dropped] += 1
             continue
-        members = zip(group.trajectories, advantages.values, strict=True)
+        values = _best_weights(group) if settings.best_only else advantages.values
+        members = zip(group.trajectories, values, strict=True)
         own = [_sample(t, advantage, tokenizer, settings) for t, advantage in members if advantage is not None]
         if not any(sample.segments for sample in own):
             dropped[DropReason.NOTHING_SAMPLED] += 1
             continue
         samples.extend(own)
     return TrainingSet(samples=tuple(samples), dropped=dict(dropped), num_groups=len(listed))
+
+
+def _best_weights(group: art.TrajectoryGroup) -> tuple[float | None, ...]:
+    (chosen,) = select_best([[trajectory.reward for trajectory in group.trajectories]])
+    return tuple(1.0 if best else None for best in chosen)
 
 
 def _kept(reason: DropReason, settings: TokenisationSettings) -> bool:

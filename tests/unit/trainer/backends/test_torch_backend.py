@@ -250,6 +250,23 @@ def test_recorded_actions_are_marked_and_rendered(base, tmp_path):
     assert recorded.segments[0].logprobs is None
 
 
+def test_raft_imitates_the_best_answer_of_each_group(base, tmp_path):
+    """`loss_type="sft"`: one sample of weight 1 per group with differences, and its likelihood rises."""
+
+    async def script():
+        backend = TorchBackend(path=tmp_path, lora=None, serve=False)
+        model = new_model(base)
+        await model.register(backend)
+        groups = sampled_groups(backend.policy_of(model), [[0.1, 0.9, 0.3], [0.5, 0.5, 0.5]])
+        options = {"loss_type": "sft", "learning_rate": 1e-3, "mismatch_limit": None}
+        return [(await backend.train(model, groups, **options)).metrics for _ in range(2)]
+
+    first, second = run(script())
+    assert 1.0 == first["data/step_num_samples"]
+    assert 1.0 == first["data/groups_dropped_zero_variance"]
+    assert second["loss/train"] < first["loss/train"]
+
+
 def test_unknown_tokens_and_untokenised_groups_are_told(base, tmp_path):
     """A token name outside the vocabulary is an error with the remedy; plain dictionaries are a drop reason."""
     tokenizer = TorchBackend(path=tmp_path, serve=False)._open(new_model(base)).policy.tokenizer
