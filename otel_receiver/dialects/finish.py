@@ -16,6 +16,7 @@ _WORDS = {
     "tool_call": "tool_calls",
     "tool_use": "tool_calls",
     "function_call": "tool_calls",
+    "function_calls": "tool_calls",
     "length": "length",
     "max_tokens": "length",
     "max_output_tokens": "length",

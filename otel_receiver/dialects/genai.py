@@ -77,6 +77,8 @@ class Kind(StrEnum):
 
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("chat", "text_completion", "generate_content", "completion", "llm", "responses"), Kind.CALL),
+    **dict.fromkeys(("chat.completions", "chat.streaming_completions"), Kind.CALL),
+    **dict.fromkeys(("text.completions", "text.streaming_completions"), Kind.CALL),
     **dict.fromkeys(("execute_tool", "tool"), Kind.TOOL),
     **dict.fromkeys(("invoke_agent", "agent"), Kind.AGENT),
     **dict.fromkeys(("invoke_workflow", "plan", "chain", "workflow", "task", "agent_step", "create_agent"), Kind.RUN),

@@ -22,17 +22,21 @@ from spanloop.records import Message, QualityFlag, Role
 
 Source = Mapping[str, object]
 
+TOOL_EVENT = "gen_ai.tool.message"
 MESSAGE_EVENTS: Mapping[str, Role] = {
     "gen_ai.system.message": Role.SYSTEM,
     "gen_ai.user.message": Role.USER,
     "gen_ai.assistant.message": Role.ASSISTANT,
-    "gen_ai.tool.message": Role.TOOL,
+    TOOL_EVENT: Role.TOOL,
 }
 CHOICE_EVENT = "gen_ai.choice"
 PROMPT_EVENT = "gen_ai.content.prompt"
 COMPLETION_EVENT = "gen_ai.content.completion"
+EVENT_CONTENT = "gen_ai.event.content"
 INDEX_KEYS = ("gen_ai.message.index", "CHAT_MESSAGE_INDEX", "chat_message_index", "message.index")
-_BLOCK_KEYS = frozenset({"text", "toolUse", "toolResult", "reasoningContent", "image", "document", "video", "type"})
+_BLOCK_KEYS = frozenset(
+    {"text", "toolUse", "toolResult", "reasoningContent", "image", "document", "video", "cachePoint", "type"}
+)
 
 
 class MessageEvent(NamedTuple):
@@ -50,7 +54,7 @@ def message_events(span: Span, logs: Iterable[LogRecord]) -> tuple[MessageEvent,
         records.sort(key=_log_order)
         return tuple(MessageEvent(event_name(record), _log_body(record)) for record in records)
     events = sorted((event for event in span.events if _is_message_event(event.name)), key=lambda e: e.time_unix_nano)
-    return tuple(MessageEvent(event.name, event.attributes) for event in events)
+    return tuple(MessageEvent(event.name, _event_body(event.attributes)) for event in events)
 
 
 def read_event_prompt(events: Iterable[MessageEvent]) -> Carried | None:
@@ -131,6 +135,12 @@ def _log_body(record: LogRecord) -> object:
     if text is not None:
         return read_json(text).value if looks_like_json(text) else {"content": text}
     return record.body if record.body is not None else record.attributes
+
+
+def _event_body(attributes: Source) -> object:
+    """The attributes, or the message that some senders put into one of them as JSON text."""
+    text = as_text(attributes.get(EVENT_CONTENT))
+    return attributes if text is None else (as_mapping(read_json(text).value) or {"content": text})
 
 
 def _choice_index(event: MessageEvent) -> int:

@@ -131,6 +131,16 @@ def _about(source: Source) -> Source:
     return as_mapping(first_present(source, "usage", "usage_metadata", "usageMetadata")) or {}
 
 
+_INPUT_COUNTS = ("prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count")
+_OUTPUT_COUNTS = (
+    "completion_tokens",
+    "output_tokens",
+    "outputTokens",
+    "candidatesTokenCount",
+    "candidates_token_count",
+)
+
+
 def read_usage(usage: Source) -> Usage:
     """Token counts in a provider's own words; Anthropic counts cached tokens apart, so they are added to the input."""
     prompt = (
@@ -141,14 +151,12 @@ def read_usage(usage: Source) -> Usage:
     )
     read = as_int(first_present(usage, "cache_read_input_tokens"))
     written = as_int(first_present(usage, "cache_creation_input_tokens"))
-    tokens = as_int(first_present(usage, "prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount"))
+    tokens = as_int(first_present(usage, *_INPUT_COUNTS))
     apart = (read or 0) + (written or 0)
     inside = as_int(first_present(prompt, "cached_tokens", "cache_read"))
     return Usage(
         input_tokens=tokens + apart if tokens is not None else None,
-        output_tokens=as_int(
-            first_present(usage, "completion_tokens", "output_tokens", "outputTokens", "candidatesTokenCount")
-        ),
+        output_tokens=as_int(first_present(usage, *_OUTPUT_COUNTS)),
         cache_read_tokens=read if read is not None else inside,
         cache_write_tokens=written,
         reasoning_tokens=as_int(first_present(answer or {}, "reasoning_tokens", "reasoning")),

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from otel_receiver.dialects.agent_lightning import AgentLightning
+from otel_receiver.dialects.autogen import AutoGen
 from otel_receiver.dialects.base import Dialect, Reading
 from otel_receiver.dialects.feedback import read_log_feedback, read_span_feedback
 from otel_receiver.dialects.genai import BareGenAI, GenAI
+from otel_receiver.dialects.google_adk import GoogleADK
 from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.openinference import OpenInference
 from otel_receiver.dialects.openllmetry import OpenLLMetry
@@ -20,7 +22,9 @@ from otel_receiver.dialects.pydantic_ai import PydanticAI
 from otel_receiver.dialects.quotient import Quotient
 from otel_receiver.dialects.references import ReferenceRoot, resolve
 from otel_receiver.dialects.retrieval import VectorStore
+from otel_receiver.dialects.semantic_kernel import SemanticKernel
 from otel_receiver.dialects.span_ref import span_ref
+from otel_receiver.dialects.strands import Strands
 from otel_receiver.dialects.vercel import VercelAI
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import Feedback
@@ -32,6 +36,10 @@ DIALECTS: tuple[Dialect, ...] = (
     Quotient(),
     AgentLightning(),
     PydanticAI(),
+    Strands(),
+    GoogleADK(),
+    SemanticKernel(),
+    AutoGen(),
     OpenLLMetry(),
     GenAI(),
     VectorStore(),

@@ -1,0 +1,184 @@
+"""Google's Agent Development Kit: whole requests and responses as JSON, or OTel GenAI parts in log records.
+
+Source: adk-python, `telemetry`. `call_llm` spans carry Gemini's request and response; newer releases put a
+`generate_content` span inside, whose content (and user) stands in its log record only. A tool's span repeats the empty
+request; the span of merged tools is bookkeeping. Of a streamed answer every chunk is told, and the last is whole. Where
+the model gave no call ids, `<not specified>` or the tool's name with the part's index stands in: the latter differs
+between a call and its result, so it is no id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from otel_receiver.dialects.base import Blob, Context, ModelCall, Reading
+from otel_receiver.dialects.fields import context_of
+from otel_receiver.dialects.gemini_schema import in_json_schema
+from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read_call
+from otel_receiver.dialects.genai_parts import DETAILS_EVENT, OUTPUT, event_name
+from otel_receiver.dialects.json_text import read_structured
+from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.parts import UNKNOWN_ID
+from otel_receiver.dialects.raw import request_tools
+from otel_receiver.dialects.raw_values import RawValues
+from otel_receiver.dialects.tool_ids import complete_ids
+from otel_receiver.dialects.tool_spans import read_tool_execution
+from otel_receiver.dialects.tools import read_tools
+from otel_receiver.dialects.values import as_items, as_mapping, compact_json, first_present, first_word
+from otel_receiver.spans import Attributes, LogRecord, Span
+from spanloop.records import Message, Part, ToolCall, ToolDefinition, ToolResult
+
+SCOPE = "gcp.vertex.agent"
+REQUEST = "gcp.vertex.agent.llm_request"
+RESPONSE = "gcp.vertex.agent.llm_response"
+TOOL_ARGUMENTS = "gcp.vertex.agent.tool_call_args"
+TOOL_RESPONSE = "gcp.vertex.agent.tool_response"
+CALL_SPAN = "call_llm"
+MERGED_TOOLS = ("(merged tools)", "(merged)")
+_AGENT_SPAN = "agent_run ["
+_LOG_CONTEXT_KEYS = ("user.id", "gen_ai.conversation.id", "gen_ai.agent.name")
+
+Source = Mapping[str, object]
+
+
+class GoogleADK:
+    """Spans of the Agent Development Kit."""
+
+    name = "google_adk"
+
+    def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
+        """Whether the kit's tracer wrote the span, or the span carries the kit's request."""
+        del logs
+        return span.scope_name == SCOPE or REQUEST in span.attributes
+
+    def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
+        """The call, tool execution or run, by the span's name and operation."""
+        kind, context = _kind(span), _context(span, logs)
+        if kind is Kind.CALL:
+            call, blobs = _read_call(span, logs)
+            return replace(read_as(span, logs, Kind.OTHER, context), model_calls=(call,), blobs=blobs)
+        if kind is Kind.TOOL:
+            source = {**_execution(span.attributes), **span.attributes}
+            execution = read_tool_execution(span, source)
+            return replace(read_as(span, logs, Kind.OTHER, context), tool_executions=(execution,))
+        return read_as(span, logs, kind, context)
+
+
+def _kind(span: Span) -> Kind:
+    """The kind; calls and runs name no operation in older releases."""
+    if span.name.endswith(MERGED_TOOLS) or span.attributes.get("gen_ai.tool.name") in MERGED_TOOLS:
+        return Kind.OTHER
+    if span.name == CALL_SPAN:
+        return Kind.CALL
+    if OPERATION in span.attributes:
+        return kind_of(span)
+    if TOOL_ARGUMENTS in span.attributes or span.name.startswith("execute_tool "):
+        return Kind.TOOL
+    if span.name.startswith(_AGENT_SPAN):
+        return Kind.AGENT
+    return Kind.RUN if span.name == "invocation" else Kind.OTHER
+
+
+def _context(span: Span, logs: tuple[LogRecord, ...]) -> Context:
+    """The context, with what only the log record says."""
+    context = context_of(span, GoogleADK.name, agent_name=_agent_in(span.name))
+    told = next((record.attributes for record in logs if event_name(record) == DETAILS_EVENT), {})
+    user, conversation, agent = (first_word(told, key) for key in _LOG_CONTEXT_KEYS)
+    return replace(
+        context,
+        user_id=context.user_id or user,
+        conversation_id=context.conversation_id or conversation,
+        agent_name=context.agent_name or agent,
+    )
+
+
+def _agent_in(name: str) -> str | None:
+    """The agent's name in the span name of older releases."""
+    return name.removeprefix(_AGENT_SPAN).removesuffix("]") or None if name.startswith(_AGENT_SPAN) else None
+
+
+def _read_call(span: Span, logs: tuple[LogRecord, ...]) -> tuple[ModelCall, tuple[Blob, ...]]:
+    """A model call, with no id that is a stand-in."""
+    raw = RawValues(span.attributes.get(REQUEST), _gemini_form(span.attributes.get(RESPONSE)))
+    span = replace(span, attributes=_with_last_chunk(span.attributes))
+    logs = tuple(replace(record, attributes=_with_last_chunk(record.attributes)) for record in logs)
+    call, blobs = read_call(span, logs, extra=raw)
+    if call.tools is not None and raw.request_mentions("function_declarations"):
+        call = replace(call, tools=_declared(raw) or call.tools)
+    return _without_stand_ins(call), blobs
+
+
+def _gemini_form(value: object) -> object:
+    """The kit's response as Gemini writes one; `None` when it is empty or absent."""
+    held = as_mapping(read_structured(value).value)
+    if held is None or "content" not in held:
+        return None if held is not None else value
+    return {**held, "candidates": (held,)}
+
+
+def _with_last_chunk(attributes: Attributes) -> Attributes:
+    """The attributes with the last chunk that says anything as the answer."""
+    items = as_items(read_structured(attributes.get(OUTPUT)).value)
+    if items is None or len(items) < 2:
+        return attributes
+    said = [item for item in items if (as_mapping(item) or {}).get("parts")]
+    last = {OUTPUT: tuple((said or items)[-1:])}
+    return {**attributes, **last}  # type: ignore[dict-item]  # JSON's values are attribute values
+
+
+def _declared(raw: RawValues) -> tuple[ToolDefinition, ...] | None:
+    """The tools of the request, with Gemini's schemas in JSON Schema's words."""
+    return read_tools(in_json_schema(request_tools(raw.request.value)), Notes())
+
+
+def _execution(attributes: Source) -> Source:
+    """Arguments and result of a tool's span under the common keys."""
+    return {
+        "gen_ai.tool.call.arguments": attributes.get(TOOL_ARGUMENTS),
+        "gen_ai.tool.call.result": _response(attributes.get(TOOL_RESPONSE)),
+    }
+
+
+def _response(value: object) -> object:
+    """The tool's response; older releases give the whole event that holds it."""
+    held = as_mapping(read_structured(value).value) or {}
+    parts = as_items((as_mapping(held.get("content")) or {}).get("parts")) or ()
+    for part in parts:
+        inner = as_mapping(first_present(as_mapping(part) or {}, "function_response", "functionResponse"))
+        if inner is not None:
+            return compact_json(inner.get("response"))
+    return value
+
+
+def _without_stand_ins(call: ModelCall) -> ModelCall:
+    """The call with made ids, flagged, in place of ids that name only the tool and a position."""
+    said = (*call.messages, *((call.output,) if call.output is not None else ()))
+    names = {part.name for message in said for part in message.tool_calls}
+    plain = tuple(_plain(message, names) for message in said)
+    if plain == said:
+        return call
+    notes = Notes()
+    completed = complete_ids(plain, notes)
+    count = len(call.messages)
+    output = completed[count] if call.output is not None else None
+    return replace(call, messages=completed[:count], output=output, flags=call.flags | notes.flags)
+
+
+def _plain(message: Message, names: set[str]) -> Message:
+    parts = tuple(_plain_part(part, names) for part in message.parts)
+    return replace(message, parts=parts) if parts != message.parts else message
+
+
+def _plain_part(part: Part, names: set[str]) -> Part:
+    if isinstance(part, ToolCall) and _stands_in(part.id, names):
+        return replace(part, id=UNKNOWN_ID)
+    if isinstance(part, ToolResult) and _stands_in(part.call_id, names):
+        return replace(part, call_id="", name=part.name or part.call_id.rpartition("_")[0])
+    return part
+
+
+def _stands_in(identity: str, names: set[str]) -> bool:
+    """Whether an id is a tool's name with a position."""
+    name, _, position = identity.rpartition("_")
+    return position.isdecimal() and name in names

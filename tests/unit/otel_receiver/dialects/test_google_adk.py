@@ -1,0 +1,193 @@
+"""Google's Agent Development Kit: whole requests on spans, parts in log records, stand-in ids, streamed chunks."""
+
+from __future__ import annotations
+
+import json
+
+from otel_receiver.dialects.registry import read_span
+from spanloop.records import QualityFlag, ToolDefinition, ToolStatus, Usage
+from tests.unit.otel_receiver.dialects.factories import brief, make_log, make_span
+
+SCOPE = "gcp.vertex.agent"
+DETAILS = "gen_ai.client.inference.operation.details"
+REQUEST = {
+    "model": "gemini-2.5-flash",
+    "config": {
+        "system_instruction": "Be kind.",
+        "tools": [
+            {
+                "function_declarations": [
+                    {
+                        "name": "f",
+                        "description": "The weather.",
+                        "parameters": {"type": "OBJECT", "properties": {"type": {"type": "STRING", "title": None}}},
+                    }
+                ]
+            }
+        ],
+    },
+    "contents": [
+        {"role": "user", "parts": [{"text": "Hi"}]},
+        {
+            "role": "model",
+            "parts": [{"text": "hm", "thought": True}, {"function_call": {"id": "a", "name": "f", "args": {"x": 1}}}],
+        },
+        {"role": "user", "parts": [{"function_response": {"id": "a", "name": "f", "response": {"result": "sunny"}}}]},
+    ],
+}
+RESPONSE = {
+    "content": {"role": "model", "parts": [{"text": "Sunny."}]},
+    "finish_reason": "STOP",
+    "usage_metadata": {"prompt_token_count": 9, "candidates_token_count": 2},
+}
+CALL = {
+    "gen_ai.system": "gcp.vertex.agent",
+    "gen_ai.request.model": "gemini-2.5-flash",
+    "gcp.vertex.agent.session_id": "s-1",
+    "gcp.vertex.agent.llm_request": json.dumps(REQUEST),
+    "gcp.vertex.agent.llm_response": json.dumps(RESPONSE),
+}
+
+
+def read(attributes, name="call_llm", logs=(), **fields):
+    """What a span of the kit's tracer says."""
+    return read_span(make_span(attributes, name=name, scope_name=SCOPE, **fields), logs)
+
+
+def test_request_and_response_of_a_call():
+    """The instruction lies in the config; results have the role user; a thought is reasoning."""
+    reading = read(CALL)
+    (call,) = reading.model_calls
+    expected = [
+        ("system", "Be kind."),
+        ("user", "Hi"),
+        ("assistant", {"reasoning": "hm"}, ("a", "f", '{"x":1}')),
+        ("tool", ("a", '{"result":"sunny"}')),
+    ]
+    assert expected == brief(call.messages)
+    assert call.output is not None
+    assert ("Sunny.", "stop", "gemini-2.5-flash") == (call.output.text, call.finish_reason, call.model)
+    assert Usage(input_tokens=9, output_tokens=2) == call.usage
+    assert ("s-1", "google_adk", frozenset()) == (reading.context.conversation_id, reading.context.dialect, call.flags)
+
+
+def test_gemini_schemas_become_json_schema():
+    """Type words are lower case, unset fields are gone; a property that is called `type` stays."""
+    (call,) = read(CALL).model_calls
+    schema = '{"type":"object","properties":{"type":{"type":"string"}}}'
+    assert (ToolDefinition(name="f", description="The weather.", parameters=schema),) == call.tools
+
+
+def test_without_content_the_call_is_flagged():
+    """With content capture off request and response are empty objects."""
+    empty = {"gcp.vertex.agent.llm_request": "{}", "gcp.vertex.agent.llm_response": "{}"}
+    (call,) = read({**CALL, **empty}).model_calls
+    assert ((), None, {QualityFlag.CONTENT_MISSING}) == (call.messages, call.output, call.flags)
+
+
+def parts_log(output, **attributes):
+    """The log record of a call in the newer form."""
+    asked = [{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]
+    held = {"gen_ai.input.messages": asked, "gen_ai.output.messages": output, **attributes}
+    return make_log(DETAILS, attributes=held)
+
+
+NEWER = {"gen_ai.operation.name": "generate_content", "gen_ai.request.model": "gemini-2.5-flash"}
+
+
+def test_content_and_user_stand_in_the_log_record():
+    """Newer releases put them there only."""
+    answer = {"role": "model", "parts": [{"type": "text", "content": "Hello."}], "finish_reason": "stop"}
+    reading = read(NEWER, name="generate_content gemini-2.5-flash", logs=(parts_log([answer], **{"user.id": "u"}),))
+    (call,) = reading.model_calls
+    assert call.output is not None
+    assert ([("user", "Hi")], "Hello.", "u") == (brief(call.messages), call.output.text, reading.context.user_id)
+
+
+def test_the_last_chunk_of_a_streamed_answer_is_whole():
+    """Chunks before it are pieces; a last one without parts says nothing."""
+    chunks = [{"role": "", "parts": [{"type": "text", "content": text}]} for text in ("Hel", "lo.", "Hello.")]
+    for said in (chunks, [*chunks, {"role": "", "parts": []}]):
+        (call,) = read(NEWER, logs=(parts_log(said),)).model_calls
+        assert call.output is not None
+        assert "Hello." == call.output.text
+
+
+def test_stand_in_ids_are_no_ids():
+    """`<name>_<part>` differs between call and result, so both get the made id of the call's place."""
+    contents = [
+        {"role": "user", "parts": [{"type": "text", "content": "Hi"}]},
+        {
+            "role": "model",
+            "parts": [
+                {"type": "text", "content": "Let me see."},
+                {"type": "tool_call", "id": "f_1", "name": "f", "arguments": {"x": 1}},
+            ],
+        },
+        {"role": "user", "parts": [{"type": "tool_call_response", "id": "f_0", "response": {"result": "sunny"}}]},
+    ]
+    output = [{"role": "model", "parts": [{"type": "tool_call", "id": "f_0", "name": "f", "arguments": {}}]}]
+    held = {"gen_ai.input.messages": contents, "gen_ai.output.messages": output}
+    (call,) = read(NEWER, logs=(make_log(DETAILS, attributes=held),)).model_calls
+    made, next_made = "call_synthetic_1_0", "call_synthetic_3_0"
+    expected = [
+        ("user", "Hi"),
+        ("assistant", "Let me see.", (made, "f", '{"x":1}')),
+        ("tool", (made, '{"result":"sunny"}')),
+    ]
+    assert expected == brief(call.messages)
+    assert call.output is not None
+    assert [next_made] == [part.id for part in call.output.tool_calls]
+    assert {QualityFlag.IDS_SYNTHESISED} == call.flags
+
+
+def test_ids_not_specified():
+    """The word for a missing id is none."""
+    request = json.loads(json.dumps(REQUEST).replace('"id": "a"', '"id": "<not specified>"'))
+    (call,) = read({**CALL, "gcp.vertex.agent.llm_request": json.dumps(request)}).model_calls
+    (result,) = [message.tool_result for message in call.messages if message.tool_result is not None]
+    assert ("call_synthetic_2_0", {QualityFlag.IDS_SYNTHESISED}) == (result.call_id, call.flags)
+
+
+TOOL = {
+    "gen_ai.operation.name": "execute_tool",
+    "gen_ai.tool.name": "f",
+    "gen_ai.tool.call.id": "a",
+    "gcp.vertex.agent.llm_request": "{}",
+    "gcp.vertex.agent.tool_call_args": '{"x": 1}',
+    "gcp.vertex.agent.tool_response": '{"result": "sunny"}',
+}
+
+
+def test_a_tool_span():
+    """Its empty request is no model call."""
+    reading = read(TOOL, name="execute_tool f")
+    (execution,) = reading.tool_executions
+    told = (execution.name, execution.call_id, execution.arguments, execution.result, execution.status)
+    assert ("f", "a", '{"x": 1}', '{"result": "sunny"}', ToolStatus.UNKNOWN) == told
+    assert () == reading.model_calls
+
+
+def test_a_tool_span_of_older_releases_holds_the_whole_event():
+    """The response lies in the event's content."""
+    event = {"content": {"parts": [{"function_response": {"name": "f", "response": {"result": "sunny"}}}]}}
+    attributes = {**TOOL, "gcp.vertex.agent.tool_response": json.dumps(event)}
+    (execution,) = read(attributes, name="execute_tool f").tool_executions
+    assert '{"result":"sunny"}' == execution.result
+
+
+def test_bookkeeping_says_nothing():
+    """The span of merged tools, and spans that send data, are neither calls nor tools."""
+    for name in ("execute_tool (merged tools)", "execute_tool (merged)"):
+        reading = read({**TOOL, "gen_ai.tool.name": "(merged tools)"}, name=name)
+        assert ((), (), None) == (reading.model_calls, reading.tool_executions, reading.agent)
+    data = read({"gcp.vertex.agent.data": "[]", "gcp.vertex.agent.session_id": "s"}, name="send_data")
+    assert ((), None) == (data.model_calls, data.agent)
+
+
+def test_runs_of_older_releases_are_known_by_name():
+    """The agent's name stands in the span's name; the invocation is no agent."""
+    agent, invocation = read({}, name="agent_run [weather]"), read({}, name="invocation")
+    assert agent.agent is not None
+    assert invocation.agent is not None
+    assert (True, "weather", False) == (agent.agent.is_agent, agent.context.agent_name, invocation.agent.is_agent)
