@@ -39,21 +39,20 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    epilog="Example: otel-receiver serve --store episodes.duckdb",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="spanloop")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 def main(log_level: str) -> None:
-    r"""Turn the OpenTelemetry spans of agents into episodes in a DuckDB file.
-
-    \b
-    Example:
-      otel-receiver serve --store episodes.duckdb
-    """
+    """Turn the OpenTelemetry spans of agents into episodes in a DuckDB file."""
     form = "time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
     logging.basicConfig(level=log_level.upper(), format=form, stream=sys.stderr, force=True)
 
 
-@main.command()
+@main.command(epilog="Example: otel-receiver serve --store episodes.duckdb --grpc 127.0.0.1:4317 --http 127.0.0.1:4318")
 @CONFIG
 @click.option("--store", type=STORE, default=Path("episodes.duckdb"), show_default=True, help="DuckDB file to write.")
 @click.option("--log-dir", type=DIRECTORY, help="Ingest log; default: STORE.log, beside the store.")
@@ -68,15 +67,11 @@ def serve(
     http_address: str | None,
     ready_file: Path | None,
 ) -> None:
-    r"""Receive spans and log records over OTLP until stopped.
+    """Receive spans and log records over OTLP until stopped.
 
     A request is acknowledged when it is on disk. The store is opened for each batch and closed again, so that
     `duckdb episodes.duckdb` and the trainer can read it meanwhile. Metrics are counted, not stored. SIGTERM or Ctrl-C
     stops gracefully.
-
-    \b
-    Example:
-      otel-receiver serve --store episodes.duckdb --grpc 127.0.0.1:4317 --http 127.0.0.1:4318
     """
     from otel_receiver.serve import run
 
@@ -84,7 +79,9 @@ def serve(
     run(config, store, log_dir or default_log_dir(store), ready_file)
 
 
-@main.command(name="import")
+@main.command(
+    name="import", epilog="Example: otel-receiver import --store episodes.duckdb traces.pb logs.pb spans.jsonl.gz"
+)
 @CONFIG
 @click.option("--store", type=STORE, required=True, help="DuckDB file to write; made if missing.")
 @click.option("--log-dir", type=DIRECTORY, help="Ingest log; default: STORE.log, beside the store.")
@@ -93,14 +90,10 @@ def serve(
 def import_files(
     config_file: Path | None, store: Path, log_dir: Path | None, *, as_json: bool, files: tuple[Path, ...]
 ) -> None:
-    r"""Put the spans and log records of FILES into the store, and return when every episode is there.
+    """Put the spans and log records of FILES into the store, and return when every episode is there.
 
     FILES are OTLP protobuf requests (.pb), OTLP JSON, or what the Collector's file exporter writes (JSON lines or
     length-prefixed protobuf), gzipped or not. A bad file or line does not keep the others out; the exit code is 1 then.
-
-    \b
-    Example:
-      otel-receiver import --store episodes.duckdb traces.pb logs.pb spans.jsonl.gz
     """
     from otel_receiver.importing import import_into
 
@@ -112,35 +105,25 @@ def import_files(
         sys.exit(1)
 
 
-@main.command()
+@main.command(epilog="Example: otel-receiver status --store episodes.duckdb --json")
 @click.option("--store", type=STORE, default=Path("episodes.duckdb"), show_default=True, help="DuckDB file to read.")
 @click.option("--log-dir", type=DIRECTORY, help="Ingest log; default: STORE.log, beside the store.")
 @JSON
 def status(store: Path, log_dir: Path | None, *, as_json: bool) -> None:
-    r"""Show what arrived, from which dialects, what is flagged and how to fix the sender.
-
-    \b
-    Example:
-      otel-receiver status --store episodes.duckdb --json
-    """
+    """Show what arrived, from which dialects, what is flagged and how to fix the sender."""
     from otel_receiver.status import read_status
 
     report = read_status(store, log_dir or default_log_dir(store))
     click.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text())
 
 
-@main.command()
+@main.command(epilog="Example: otel-receiver replay --log-dir episodes.duckdb.log --store again.duckdb")
 @CONFIG
 @click.option("--log-dir", type=DIRECTORY, required=True, help="Ingest log to read; it is not changed.")
 @click.option("--store", type=STORE, required=True, help="New DuckDB file to write; must not exist.")
 @JSON
 def replay(config_file: Path | None, log_dir: Path, store: Path, *, as_json: bool) -> None:
-    r"""Derive every episode again from an ingest log, into a new store.
-
-    \b
-    Example:
-      otel-receiver replay --log-dir episodes.duckdb.log --store again.duckdb
-    """
+    """Derive every episode again from an ingest log, into a new store."""
     from otel_receiver.importing import replay_into
 
     report = replay_into(_config(config_file), log_dir, store)

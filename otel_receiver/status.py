@@ -9,39 +9,11 @@ from pathlib import Path
 from otel_receiver.batch import SenderStatus, StoreStatus
 from otel_receiver.config import LogConfig, StoreConfig
 from otel_receiver.dead_letters import FILE_NAME
+from otel_receiver.episodes import quality
 from otel_receiver.errors import ConfigError
 from otel_receiver.ingest_log import IngestLog
 from otel_receiver.store import Store
-from spanloop.records import BLOCKING_FLAGS, QualityFlag
-
-_CAPTURE = {
-    "otel_genai": "set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true (newer releases: span_and_event)",
-    "openinference": "unset OPENINFERENCE_HIDE_INPUTS, OPENINFERENCE_HIDE_OUTPUTS and the other OPENINFERENCE_HIDE_*",
-    "openllmetry": "set TRACELOOP_TRACE_CONTENT=true",
-    "pydantic_ai": "use InstrumentationSettings(include_content=True)",
-    "langsmith": "unset LANGSMITH_HIDE_INPUTS and LANGSMITH_HIDE_OUTPUTS",
-}
-"""The switch for message content, by dialect."""
-
-_REMEDIES = {
-    QualityFlag.PROMPT_TRUNCATED: "raise OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-    QualityFlag.CONTENT_MISSING: "turn message content on in the instrumentation",
-    QualityFlag.CONTENT_REDACTED: "narrow what the instrumentation or the Collector redacts",
-    QualityFlag.CONTENT_REFERENCED: "let the receiver read where the sender uploads content, or send it inline",
-    QualityFlag.MEDIA_MISSING: "send media inline or by address; text-only steps are not affected",
-    QualityFlag.MESSAGE_UNPARSED: "upgrade the instrumentation; report the shape if it is the newest",
-    QualityFlag.TOOLS_MISSING: "use an instrumentation that records tool definitions, or upgrade it",
-    QualityFlag.TOOLS_INFERRED: "use an instrumentation that records tool definitions, or upgrade it",
-    QualityFlag.TOOLS_INCOMPLETE: "record tool definitions with their parameter schemas",
-    QualityFlag.IDS_SYNTHESISED: "use an instrumentation that records tool-call ids; steps stay trainable",
-    QualityFlag.TOOL_RESULT_MISSING: "instrument the tools, or let the agent finish its last call",
-    QualityFlag.OUTPUT_MISSING: "turn message content on for outputs, and for streamed answers",
-    QualityFlag.OUTPUT_TRUNCATED: "raise the answer's token limit, or read streams to their end",
-    QualityFlag.ROOT_MISSING: "wrap a request's calls in one span, and flush before the process ends",
-    QualityFlag.CONVERSATION_INFERRED: "set a session or conversation id",
-    QualityFlag.CLOCK_SKEW: "synchronise the senders' clocks",
-    QualityFlag.TRACE_TRUNCATED: "raise [buffer] bytes_max, traces_max or records_per_trace_max of the receiver",
-}
+from spanloop.records import BLOCKING_FLAGS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +24,7 @@ class Advice:
     count: int
     blocking: bool
     """Steps with it are not trainable."""
-    remedy: str | None
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,16 +86,12 @@ def read_status(store_path: Path, log_dir: Path) -> StatusReport:
 def advice(sender: SenderStatus) -> tuple[Advice, ...]:
     """What the flags of a sender ask for, blocking ones first."""
     items = [
-        Advice(flag=str(flag), count=count, blocking=flag in BLOCKING_FLAGS, remedy=_remedy(flag, sender.dialect))
+        Advice(
+            flag=str(flag), count=count, blocking=flag in BLOCKING_FLAGS, remedy=quality.advice(flag, sender.dialect)
+        )
         for flag, count in sender.flags
     ]
     return tuple(sorted(items, key=lambda item: (not item.blocking, -item.count, item.flag)))
-
-
-def _remedy(flag: QualityFlag, dialect: str | None) -> str | None:
-    if flag in (QualityFlag.CONTENT_MISSING, QualityFlag.OUTPUT_MISSING):
-        return _CAPTURE.get(dialect or "", _REMEDIES[flag])
-    return _REMEDIES.get(flag)
 
 
 def _sender_lines(sender: SenderStatus) -> list[str]:
@@ -134,7 +102,7 @@ def _sender_lines(sender: SenderStatus) -> list[str]:
     ]
     for item in advice(sender):
         mark = "!" if item.blocking else "-"
-        lines.append(f"  {mark} {item.flag} x {item.count}" + (f": {item.remedy}" if item.remedy else ""))
+        lines.append(f"  {mark} {item.flag} x {item.count}: {item.remedy}")
     return lines
 
 

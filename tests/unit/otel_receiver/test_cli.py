@@ -151,10 +151,12 @@ def test_status_says_what_arrived_and_how_to_fix_the_sender(tmp_path):
     run("import", "--store", store, write(tmp_path, "x.pb", request.SerializeToString()))
     text = run("status", "--store", store).stdout
     assert "1 episodes of 1 conversations, 1 steps (0 trainable)" in text
-    assert "! content_missing x 1: set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true" in text
+    assert "! content_missing x 1: Set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=" in text
     report = json.loads(run("status", "--store", store, "--json").stdout)
     flags = {flag["flag"]: flag["blocking"] for sender in report["store"]["senders"] for flag in sender["flags"]}
     assert flags["content_missing"] is True
+    remedies = {flag["flag"]: flag["remedy"] for sender in report["store"]["senders"] for flag in sender["flags"]}
+    assert "CAPTURE_MESSAGE_CONTENT" in remedies["content_missing"]
     assert 0 == report["log"]["uncommitted_bytes"]
     assert report["log"]["size_bytes"] > 0
 
