@@ -44,7 +44,7 @@ class Size:
     num_controls: int
 
 
-FULL = Size(num_episodes=600, num_closed_loop=300, run_file=HERE / "run.toml", num_controls=NUM_CONTROLS)
+FULL = Size(num_episodes=600, num_closed_loop=200, run_file=HERE / "run.toml", num_controls=NUM_CONTROLS)
 QUICK = Size(num_episodes=60, num_closed_loop=20, run_file=HERE / "quick.toml", num_controls=1)
 
 

@@ -27,8 +27,8 @@ from trainer.rollouts.in_process import InProcessSampler
 POLICY = Path(__file__).parent / "policy"
 SIZE = ModelSize()
 COMPETENCE = Schedule(num_steps=700, batch_size=32, matrix_lr=0.02, other_lr=3e-3)
-HABITS = Schedule(num_steps=320, batch_size=32, matrix_lr=0.015, other_lr=2e-3, flat_share=0.4)
-FOCUS_SHARE = 0.7
+HABITS = Schedule(num_steps=280, batch_size=32, matrix_lr=0.008, other_lr=1.2e-3, flat_share=0.4)
+FOCUS_SHARE = 0.6
 """Of the habit traces drawn for users whose habit shows in the plan itself; in production these are one in ten points,
 too few to be acquired in a short training. How likely a habit is in its context stays the same."""
 STUMBLING_SHARE = 0.3
