@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -126,8 +127,23 @@ def started(settings: VllmServerSettings) -> Iterator[VllmSampler]:
     group = server.pid
     sampler.close()
     sampler.close()
-    with pytest.raises(ProcessLookupError):
-        os.killpg(group, 0)
+    deadline = time.monotonic() + 30
+    while living(group):
+        assert time.monotonic() < deadline, f"processes {living(group)} outlive their server"
+        time.sleep(0.05)
+
+
+def living(group: int) -> list[str]:
+    """Processes of a group that still run; killed ones that nobody has collected do not."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, state, _, process_group = re.match(r"(\d+) \(.*\) (\w) (\d+) (\d+)", status.read_text(), re.S).groups()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(process_group) == group and state != "Z":
+            found.append(pid)
+    return found
 
 
 @pytest.fixture
