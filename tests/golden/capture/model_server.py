@@ -44,6 +44,12 @@ def _is_told(reply: Reply, text: str) -> bool:
     return all(name in text or (city == "Atlantis" and "no such city" in text) for name, city in reply[1][-1:])
 
 
+def tool_name(request: dict[str, object]) -> str:
+    """The name under which the script's tool is offered: some frameworks put a plugin's name before it."""
+    names = (tool.get("function", {}).get("name", "") for tool in request.get("tools", ()))
+    return next((name for name in names if name.endswith("get_weather")), "get_weather")
+
+
 def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     """The reply as OpenAI's chat completion."""
     text, calls = reply_to(request["messages"])
@@ -57,7 +63,7 @@ def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
             {
                 "id": name,
                 "type": "function",
-                "function": {"name": "get_weather", "arguments": json.dumps({"city": city})},
+                "function": {"name": tool_name(request), "arguments": json.dumps({"city": city})},
             }
             for name, city in calls
         ]
