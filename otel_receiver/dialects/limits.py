@@ -16,3 +16,6 @@ REPR_DEPTH_MAX = 64
 
 UNWRAP_DEPTH_MAX = 4
 """Wrappers (`message`, `data`, `kwargs`, lists of one list) taken off one message."""
+
+STREAMED_CALLS_MAX = 1_000
+"""Tool calls put together from the chunks of one streamed answer; later ones are left out."""

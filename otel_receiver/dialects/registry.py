@@ -15,7 +15,9 @@ from otel_receiver.dialects.base import Dialect, Reading
 from otel_receiver.dialects.feedback import read_log_feedback, read_span_feedback
 from otel_receiver.dialects.genai import BareGenAI, GenAI
 from otel_receiver.dialects.google_adk import GoogleADK
+from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
+from otel_receiver.dialects.mlflow import MLflow
 from otel_receiver.dialects.openinference import OpenInference
 from otel_receiver.dialects.openllmetry import OpenLLMetry
 from otel_receiver.dialects.pydantic_ai import PydanticAI
@@ -30,6 +32,7 @@ from otel_receiver.spans import LogRecord, Span
 from spanloop.records import Feedback
 
 DIALECTS: tuple[Dialect, ...] = (
+    Langfuse(),
     OpenInference(),
     VercelAI(),
     LangSmith(),
@@ -41,6 +44,7 @@ DIALECTS: tuple[Dialect, ...] = (
     SemanticKernel(),
     AutoGen(),
     OpenLLMetry(),
+    MLflow(),
     GenAI(),
     VectorStore(),
     BareGenAI(),

@@ -24,6 +24,8 @@ ARGUMENT_KEYS = (
     "ai.toolCall.args",
     "tool_call.function.arguments",
     "input.value",
+    "mlflow.spanInputs",
+    "langfuse.observation.input",
     "gen_ai.prompt",
     "traceloop.entity.input",
 )
@@ -33,6 +35,8 @@ RESULT_KEYS = (
     "gen_ai.tool.result",
     "ai.toolCall.result",
     "output.value",
+    "mlflow.spanOutputs",
+    "langfuse.observation.output",
     "gen_ai.completion",
     "traceloop.entity.output",
 )

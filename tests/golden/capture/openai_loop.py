@@ -25,6 +25,21 @@ def result_of(call: dict[str, object]) -> str:
         return f"error: {error}"
 
 
+def asking_again(client: object) -> object:
+    """The client, made to ask once more when a request fails, as an application would."""
+    create = client.chat.completions.create
+
+    def persistent(**arguments: object) -> object:
+        try:
+            return create(**arguments)
+        except Exception as error:  # noqa: BLE001  # each SDK version has its own class for a failed request
+            print("asking again after", type(error).__name__)
+            return create(**arguments)
+
+    client.chat.completions.create = persistent
+    return client
+
+
 def run(client: object, *, stream: bool = False) -> None:
     """Ask both questions; the second continues the first's history."""
     messages: list[dict[str, object]] = [{"role": "system", "content": SYSTEM}]

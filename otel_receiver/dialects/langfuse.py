@@ -1,0 +1,105 @@
+"""Langfuse SDK: an observation's input and output as JSON text, read by the observation's type.
+
+Source: langfuse-python, `langfuse/_client/attributes.py`. Inputs of the OpenAI wrapper hold tools beside messages; the
+finish reason of a plain answer is not carried. Python SDKs up to 3.3.0 wrote `span` for generations: a model tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from otel_receiver.dialects.base import AgentRun, Context, ModelCall, Reading
+from otel_receiver.dialects.fields import context_of, has_usage
+from otel_receiver.dialects.finish import finish_reason
+from otel_receiver.dialects.genai import read_call
+from otel_receiver.dialects.json_text import read_structured, unquoted
+from otel_receiver.dialects.langgraph import langgraph_agent
+from otel_receiver.dialects.raw import read_usage
+from otel_receiver.dialects.raw_values import RawValues
+from otel_receiver.dialects.span_ref import span_ref
+from otel_receiver.dialects.tool_spans import read_tool_execution
+from otel_receiver.dialects.values import as_int, as_mapping, as_word, first_present, first_word
+from otel_receiver.spans import LogRecord, Span
+from spanloop.records import Usage
+
+TYPE = "langfuse.observation.type"
+INPUT = "langfuse.observation.input"
+OUTPUT = "langfuse.observation.output"
+MODEL = "langfuse.observation.model.name"
+USAGE = "langfuse.observation.usage_details"
+STARTED = "langfuse.observation.completion_start_time"
+METADATA = "langfuse.observation.metadata."
+FINISH = f"{METADATA}finish_reason"
+
+_RUNS = frozenset({"agent", "chain", "span", "evaluator", "guardrail"})
+_AUXILIARY = frozenset({"evaluator", "guardrail"})
+
+
+class Langfuse:
+    """Observations of the Langfuse SDK."""
+
+    name = "langfuse"
+
+    def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
+        """Whether the span says its observation type."""
+        del logs
+        return TYPE in span.attributes
+
+    def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
+        """The call, tool execution or run, by the observation's type."""
+        kind = (as_word(span.attributes.get(TYPE)) or "").lower()
+        reading = Reading(span=span_ref(span), context=_context(span, kind))
+        if kind == "generation" or (kind == "span" and MODEL in span.attributes):
+            return _read_generation(span, logs, reading)
+        if kind == "tool":
+            plain = replace(span, attributes={**span.attributes, OUTPUT: unquoted(span.attributes.get(OUTPUT))})  # type: ignore[dict-item]
+            return replace(reading, tool_executions=(read_tool_execution(plain),))
+        run = AgentRun(is_agent=kind == "agent", auxiliary=kind in _AUXILIARY)
+        return replace(reading, agent=run) if kind in _RUNS else reading
+
+
+def _context(span: Span, kind: str) -> Context:
+    """The context; an agent observation's name is the agent's."""
+    held = {key: value for key, value in span.attributes.items() if key.startswith(METADATA)}
+    metadata = {key.removeprefix(METADATA): unquoted(value) for key, value in held.items()}
+    named = span.name if kind == "agent" else langgraph_agent(metadata)
+    return context_of(span, Langfuse.name, agent_name=named)
+
+
+def _read_generation(span: Span, logs: tuple[LogRecord, ...], reading: Reading) -> Reading:
+    attributes = span.attributes
+    call, blobs = read_call(span, logs, extra=RawValues(attributes.get(INPUT), unquoted(attributes.get(OUTPUT))))
+    streamed = STARTED in attributes if call.streamed is None else call.streamed
+    told = replace(
+        call,
+        finish_reason=call.finish_reason or finish_reason(unquoted(attributes.get(FINISH))),
+        usage=call.usage if has_usage(call.usage) else _usage(span),
+        streamed=streamed,
+    )
+    return replace(reading, model_calls=(_with_models(span, told),), blobs=blobs)
+
+
+def _with_models(span: Span, call: ModelCall) -> ModelCall:
+    """The call with its model: the one name carried is the answering model's once there is an answer."""
+    name = first_word(span.attributes, MODEL)
+    answered = call.output is not None
+    return replace(
+        call,
+        model=call.model or name,
+        response_model=call.response_model or (name if answered else None),
+    )
+
+
+def _usage(span: Span) -> Usage:
+    """Token counts; Langfuse's own words count cached tokens apart, a provider's words are its own."""
+    held = as_mapping(read_structured(span.attributes.get(USAGE)).value) or {}
+    if "input" not in held and "output" not in held:
+        return read_usage(held)
+    cached = as_int(first_present(held, "input_cached_tokens", "cache_read_input_tokens", "input_cache_read"))
+    tokens = as_int(held.get("input"))
+    return Usage(
+        input_tokens=tokens + (cached or 0) if tokens is not None else None,
+        output_tokens=as_int(held.get("output")),
+        cache_read_tokens=cached,
+        reasoning_tokens=as_int(first_present(held, "output_reasoning_tokens", "output_reasoning")),
+    )

@@ -1,0 +1,126 @@
+"""MLflow: every value is JSON text; inputs and outputs are the provider's own requests and responses.
+
+Source: mlflow, `mlflow/tracing/constant.py` and `mlflow/openai`. A streamed answer's outputs leave out its tool calls
+and say that it stopped: the truth is in the span's events, one per chunk, as far as the SDK's event limit kept them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from otel_receiver.dialects.base import AgentRun, ModelCall, Reading
+from otel_receiver.dialects.chunks import Stream, join_chunks
+from otel_receiver.dialects.fields import context_of, has_usage
+from otel_receiver.dialects.genai import read_call
+from otel_receiver.dialects.json_text import read_structured, unquoted
+from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.raw_values import RawValues
+from otel_receiver.dialects.span_ref import span_ref
+from otel_receiver.dialects.tool_spans import read_tool_execution
+from otel_receiver.dialects.tools import read_tools
+from otel_receiver.dialects.values import as_int, as_items, as_mapping, as_text, as_word, first_word
+from otel_receiver.spans import LogRecord, Span
+from spanloop.records import QualityFlag, Usage
+
+SPAN_TYPE = "mlflow.spanType"
+INPUTS = "mlflow.spanInputs"
+OUTPUTS = "mlflow.spanOutputs"
+TOOLS = "mlflow.chat.tools"
+USAGE = "mlflow.chat.tokenUsage"
+MODEL = "mlflow.llm.model"
+CHUNK_EVENT = "mlflow.chunk.item."
+CHUNK = "mlflow.chunk.value"
+
+_CALLS = frozenset({"CHAT_MODEL", "LLM"})
+_RUNS = frozenset({"AGENT", "CHAIN", "WORKFLOW", "TASK", "EVALUATOR", "GUARDRAIL"})
+_AUXILIARY = frozenset({"EVALUATOR", "GUARDRAIL"})
+
+
+class MLflow:
+    """Spans of MLflow's tracing."""
+
+    name = "mlflow"
+
+    def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
+        """Whether the span says its MLflow type."""
+        del logs
+        return SPAN_TYPE in span.attributes
+
+    def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
+        """The call, tool execution or run, by the span's type."""
+        plain = replace(span, attributes={key: unquoted(value) for key, value in span.attributes.items()})  # type: ignore[misc]
+        kind = (as_word(plain.attributes.get(SPAN_TYPE)) or "").upper()
+        context = context_of(plain, self.name, agent_name=span.name if kind == "AGENT" else None)
+        reading = Reading(span=span_ref(span), context=context)
+        if kind in _CALLS:
+            return _read_call(span, plain, logs, reading)
+        if kind == "TOOL":
+            return replace(reading, tool_executions=(read_tool_execution(plain),))
+        run = AgentRun(is_agent=kind == "AGENT", auxiliary=kind in _AUXILIARY)
+        return replace(reading, agent=run) if kind in _RUNS else reading
+
+
+def _read_call(span: Span, plain: Span, logs: tuple[LogRecord, ...], reading: Reading) -> Reading:
+    notes = Notes()
+    raw = RawValues(plain.attributes.get(INPUTS), _response(span, notes))
+    call, blobs = read_call(plain, logs, notes=notes, extra=raw)
+    request = as_mapping(raw.request.value) or {}
+    model = first_word(plain.attributes, MODEL)
+    told = replace(
+        call,
+        model=call.model or first_word(request, "model", "model_name") or model,
+        response_model=call.response_model or model,
+        streamed=request.get("stream") is True or _has_chunks(span),
+        usage=call.usage if has_usage(call.usage) else _usage(plain),
+        tools=call.tools if call.tools is not None else read_tools(plain.attributes.get(TOOLS), Notes()),
+    )
+    return replace(reading, model_calls=(_answered(told),), blobs=blobs)
+
+
+def _answered(call: ModelCall) -> ModelCall:
+    """The call; without an answer there was no response whose model could be told."""
+    return call if call.output is not None else replace(call, response_model=None)
+
+
+def _response(span: Span, notes: Notes) -> object:
+    """The response; a streamed one with the tool calls and the finish reason that its chunks tell."""
+    carried = span.attributes.get(OUTPUTS)
+    stream = _stream(span)
+    if stream is None:
+        text = unquoted(carried)
+        return {"role": "assistant", "content": text} if text is not carried else carried
+    outputs = as_mapping(read_structured(carried).value) or {}
+    choice = _first_choice(stream.response)
+    if not stream.is_whole or (choice.get("finish_reason") == "tool_calls" and not stream.has_calls):
+        notes.flag(QualityFlag.OUTPUT_TRUNCATED)
+    content = (as_mapping(_first_choice(outputs).get("message")) or {}).get("content")
+    message = {**(as_mapping(choice.get("message")) or {}), **({"content": content} if as_text(content) else {})}
+    usage = outputs.get("usage") or stream.response.get("usage")
+    return {**stream.response, "choices": ({**choice, "message": message},), "usage": usage}
+
+
+def _stream(span: Span) -> Stream | None:
+    """The answer that the span's chunk events spell, in their own order."""
+    events = [event for event in span.events if event.name.startswith(CHUNK_EVENT)]
+    events.sort(key=lambda event: as_int(event.name.removeprefix(CHUNK_EVENT)) or 0)
+    return join_chunks(read_structured(event.attributes.get(CHUNK)).value for event in events)
+
+
+def _has_chunks(span: Span) -> bool:
+    return any(event.name.startswith(CHUNK_EVENT) for event in span.events)
+
+
+def _first_choice(response: object) -> dict[str, object]:
+    items = as_items((as_mapping(response) or {}).get("choices"))
+    return dict(as_mapping(items[0]) or {}) if items else {}
+
+
+def _usage(span: Span) -> Usage:
+    """MLflow's own counts, for responses that carry none."""
+    held = as_mapping(read_structured(span.attributes.get(USAGE)).value) or {}
+    return Usage(
+        input_tokens=as_int(held.get("input_tokens")),
+        output_tokens=as_int(held.get("output_tokens")),
+        cache_read_tokens=as_int(held.get("cache_read_input_tokens")),
+        cache_write_tokens=as_int(held.get("cache_creation_input_tokens")),
+    )
