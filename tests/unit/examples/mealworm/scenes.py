@@ -34,26 +34,32 @@ PATH = "2026-11-29.md"
 
 
 def system(text: str = SYSTEM) -> Message:
+    """The system prompt."""
     return Message(role=Role.SYSTEM, parts=(TextPart(text=text),))
 
 
 def user(text: str = "Generate a meal plan for the week of 2026-11-29.") -> Message:
+    """The request."""
     return Message(role=Role.USER, parts=(TextPart(text=text),))
 
 
 def says(text: str) -> Message:
+    """An answer in words."""
     return Message(role=Role.ASSISTANT, parts=(TextPart(text=text),))
 
 
 def calls(name: str, call_id: str = "call_1", **arguments: object) -> Message:
+    """An answer with one tool call."""
     return Message(role=Role.ASSISTANT, parts=(ToolCall(id=call_id, name=name, arguments=json.dumps(arguments)),))
 
 
 def returns(content: object, call_id: str = "call_1") -> Message:
+    """A tool message."""
     return Message(role=Role.TOOL, parts=(ToolResult(call_id=call_id, content=json.dumps(content)),))
 
 
 def pages(found: tuple[tuple[str, str], ...]) -> dict[str, object]:
+    """Search results as the tool returns them."""
     return {"results": [{"with": ingredient, "title": title} for ingredient, title in found]}
 
 

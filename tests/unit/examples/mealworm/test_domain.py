@@ -21,6 +21,7 @@ from spanloop.records import ToolStatus
 
 
 def world(seed: int) -> World:
+    """A world for some production user."""
     rng = random.Random(seed)
     return make_world(rng, draw_request(rng, rng.choice(profiles_of(Split.PRODUCTION))))
 

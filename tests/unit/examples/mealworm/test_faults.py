@@ -28,6 +28,7 @@ DONE = says("Saved 2026-11-29.md: cod tacos, tuna curry, ginger chicken pot.")
 
 
 def write(*meals: str, path: str = PATH) -> Message:
+    """The call that writes a plan."""
     return calls("write_file", path=path, meals=list(meals))
 
 

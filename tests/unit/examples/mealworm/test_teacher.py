@@ -24,6 +24,7 @@ from tests.unit.examples.mealworm.scenes import ALL_FOUND, ASKED, FISH_FOUND, LO
 
 
 def traces(num: int, *, clean: bool, stumbles: float = 0.0) -> list[Trace]:
+    """Traces of one kind, reproducible."""
     rng = random.Random(11)
     users = profiles_of(Split.TRAIN)
     made = []
@@ -36,6 +37,7 @@ def traces(num: int, *, clean: bool, stumbles: float = 0.0) -> list[Trace]:
 
 
 def actions(trace: Trace) -> list[tuple[tuple[Message, ...], Message]]:
+    """Each action of a trace with the state before it."""
     places = [index for index, message in enumerate(trace.messages) if message.role is Role.ASSISTANT]
     return [(trace.messages[:index], trace.messages[index]) for index in places]
 
@@ -55,6 +57,7 @@ def test_only_clean_actions_are_imitated_after_a_stumble() -> None:
 
 
 def with_line(old: str, new: str, history: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A history whose system prompt has one line changed."""
     return (system(SYSTEM.replace(old, new)), *history[1:])
 
 

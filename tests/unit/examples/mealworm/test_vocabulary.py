@@ -17,10 +17,12 @@ from trainer.rollouts.rendering import parse_answer, render_prompt
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
+    """A freshly built tokenizer."""
     return build_tokenizer()
 
 
 def trace(seed: int, *, clean: bool) -> Trace:
+    """One trace, reproducible."""
     rng = random.Random(seed)
     request = draw_request(rng, rng.choice(profiles_of(Split.TRAIN)))
     world = make_world(rng, request)
