@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from otel_receiver.dialects.ag2 import AG2
 from otel_receiver.dialects.agent_lightning import AgentLightning
 from otel_receiver.dialects.autogen import AutoGen
 from otel_receiver.dialects.base import Dialect, Reading
@@ -43,6 +44,7 @@ DIALECTS: tuple[Dialect, ...] = (
     GoogleADK(),
     SemanticKernel(),
     AutoGen(),
+    AG2(),
     OpenLLMetry(),
     MLflow(),
     GenAI(),

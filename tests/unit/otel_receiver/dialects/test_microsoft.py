@@ -198,16 +198,40 @@ def test_agent_framework_carries_content_twice():
     assert (ToolDefinition(name="f", description="The weather.", parameters='{"type":"object"}'),) == run.tools
 
 
+AG2_CHAT = {
+    "ag2.span.type": "llm",
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "m",
+    "gen_ai.input.messages": json.dumps(
+        [USER, {"role": "assistant", **ASKING}, {"role": "tool", "tool_call_id": "a", "content": "sunny"}]
+    ),
+    "gen_ai.output.messages": json.dumps([{"role": "assistant", "content": "Sunny."}]),
+    "gen_ai.usage.thinking_tokens": 4,
+}
+
+
 def test_ag2_writes_chat_messages_under_the_parts_key():
-    """OpenAI's chat form stands where parts should."""
-    asked = [USER, {"role": "assistant", **ASKING}, {"role": "tool", "tool_call_id": "a", "content": "sunny"}]
-    attributes = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.request.model": "m",
-        "gen_ai.input.messages": json.dumps(asked),
-        "gen_ai.output.messages": json.dumps([{"role": "assistant", "content": "Sunny."}]),
-    }
-    (call,) = read_span(make_span(attributes)).model_calls
+    """OpenAI's chat form stands where parts should; the system prompt is known to be missing."""
+    reading = read_span(make_span(AG2_CHAT))
+    (call,) = reading.model_calls
     expected = [("user", "Hi"), ("assistant", ("a", "f", '{"city":"Paris"}')), ("tool", ("a", "sunny"))]
     assert call.output is not None
-    assert (expected, "Sunny.") == (brief(call.messages), call.output.text)
+    assert (expected, "Sunny.", 4) == (brief(call.messages), call.output.text, call.usage.reasoning_tokens)
+    assert ("ag2", {QualityFlag.PROMPT_TRUNCATED}) == (reading.context.dialect, call.flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "flags"), [("sunny", set()), ("sun...[truncated]", {QualityFlag.PROMPT_TRUNCATED})]
+)
+def test_ag2_cuts_long_results(content, flags):
+    """A cut result is a cut prompt; a whole one, with a system message before it, is not."""
+    told = [{"role": "system", "content": "Be kind."}, {"role": "tool", "tool_call_id": "a", "content": content}]
+    (call,) = read_span(make_span({**AG2_CHAT, "gen_ai.input.messages": json.dumps(told)})).model_calls
+    assert flags == call.flags
+
+
+def test_ag2_usage_spans_are_no_calls():
+    """They name a model and repeat its counts."""
+    attributes = {"ag2.span.type": "usage", "gen_ai.response.model": "m", "gen_ai.usage.input_tokens": 9}
+    reading = read_span(make_span(attributes, name="record_usage llm", scope_name="opentelemetry.instrumentation.ag2"))
+    assert ("ag2", ()) == (reading.context.dialect, reading.model_calls)
