@@ -18,6 +18,7 @@ from otel_receiver.dialects.genai import BareGenAI, GenAI
 from otel_receiver.dialects.google_adk import GoogleADK
 from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
+from otel_receiver.dialects.litellm import LiteLLM
 from otel_receiver.dialects.mlflow import MLflow
 from otel_receiver.dialects.openinference import OpenInference
 from otel_receiver.dialects.openllmetry import OpenLLMetry
@@ -45,6 +46,7 @@ DIALECTS: tuple[Dialect, ...] = (
     SemanticKernel(),
     AutoGen(),
     AG2(),
+    LiteLLM(),
     OpenLLMetry(),
     MLflow(),
     GenAI(),

@@ -232,7 +232,7 @@ def _merged(group: tuple[Call, ...], wrappers: frozenset[Call]) -> Call:
     context = best.context
     for other in ranked[1:]:
         context = completed(context, other.context)
-    outermost = next(call for call in group if call in ranked and call.ref.trace_id == best.ref.trace_id)
+    outermost = _outermost([call for call in group if call in ranked and call.ref.trace_id == best.ref.trace_id])
     spans = dict.fromkeys(call.ref.span_id for call in group if call.ref.span_id != best.ref.span_id)
     return replace(
         best,
@@ -248,6 +248,12 @@ def _merged(group: tuple[Call, ...], wrappers: frozenset[Call]) -> Call:
         merged_span_ids=tuple(spans),
         flags=best.flags | {QualityFlag.DUPLICATE_MERGED},
     )
+
+
+def _outermost(calls: Sequence[Call]) -> Call:
+    """The call that lies below none of the others: of spans that begin at the same time the order says nothing."""
+    spans = {call.ref.span_id for call in calls}
+    return next((call for call in calls if call.ref.parent_span_id not in spans), calls[0])
 
 
 def _merged_report(ranked: Sequence[ModelCall]) -> ModelCall:

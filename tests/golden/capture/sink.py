@@ -11,6 +11,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+STACK_TRACES = ("exception.stacktrace", "error.stack_trace")
+
 
 class Capture:
     """Collects the spans of one run."""
@@ -31,10 +33,11 @@ class Capture:
             kept = [pair for pair in resource.attributes if pair.key.startswith(("service.name", "telemetry."))]
             del resource.attributes[:]
             resource.attributes.extend(kept)
-        for event in (e for r in request.resource_spans for s in r.scope_spans for p in s.spans for e in p.events):
+        written = [span for r in request.resource_spans for s in r.scope_spans for span in s.spans]
+        for holder in (*written, *(event for span in written for event in span.events)):
             # Stack traces hold the paths of the machine that captured; no dialect reads them.
-            kept = [pair for pair in event.attributes if pair.key != "exception.stacktrace"]
-            del event.attributes[:]
-            event.attributes.extend(kept)
+            kept = [pair for pair in holder.attributes if pair.key not in STACK_TRACES]
+            del holder.attributes[:]
+            holder.attributes.extend(kept)
         path.write_bytes(request.SerializeToString())
         print(path, len(spans), "spans")
