@@ -73,7 +73,7 @@ def test_the_first_two_commands_are_make_targets():
 def test_the_tree_names_real_files():
     """Each path of the annotated tree exists."""
     missing, folder = [], ""
-    for line in blocks("text")[1].splitlines():
+    for line in blocks("text")[3].splitlines():
         name = re.split(r"\s{2,}", line.strip())[0]
         for word in name.split():
             folder = word if not line.startswith(" ") and word.endswith("/") else folder
