@@ -230,15 +230,23 @@ def _tools(
     places: tuple[Source, ...], lists: dict[str, IndexedList], raw: RawValues, notes: Notes
 ) -> tuple[ToolDefinition, ...] | None:
     """The tools offered, from the first carrier that has any."""
-    for place in places:
-        value = first_present(place, *TOOL_LIST_KEYS)
-        tools = read_tools(value, notes) if value is not None else None
-        if tools is not None:
-            return tools
+    told = [found for place in places if (found := _told_tools(place)) is not None]
+    if told:
+        # A span may name its tools and leave their parameters to the log record.
+        tools, doubts = next((found for found in told if not found[1].flags), told[0])
+        notes.add(doubts)
+        return tools
     for listed in (lists[OI_TOOLS], lists[TL_TOOLS]):
         if listed.entries:
             return read_tools([_indexed_tool(entry) for entry in listed.entries], notes)
     return raw.tools(notes) if raw.request_mentions('"tools"') else None
+
+
+def _told_tools(place: Source) -> tuple[tuple[ToolDefinition, ...], Notes] | None:
+    """The tools one place tells, with the doubts about them."""
+    value, notes = first_present(place, *TOOL_LIST_KEYS), Notes()
+    tools = read_tools(value, notes) if value is not None else None
+    return (tools, notes) if tools is not None else None
 
 
 def _indexed_tool(entry: Source) -> object:

@@ -27,7 +27,7 @@ from otel_receiver.dialects.tool_spans import read_tool_execution
 from otel_receiver.dialects.tools import read_tools
 from otel_receiver.dialects.values import as_items, as_mapping, compact_json, first_present, first_word
 from otel_receiver.spans import Attributes, LogRecord, Span
-from spanloop.records import Message, Part, ToolCall, ToolDefinition, ToolResult
+from spanloop.records import Message, Part, QualityFlag, ToolCall, ToolDefinition, ToolResult
 
 SCOPE = "gcp.vertex.agent"
 REQUEST = "gcp.vertex.agent.llm_request"
@@ -101,12 +101,27 @@ def _agent_in(name: str) -> str | None:
 def _read_call(span: Span, logs: tuple[LogRecord, ...]) -> tuple[ModelCall, tuple[Blob, ...]]:
     """A model call, with no id that is a stand-in."""
     raw = RawValues(span.attributes.get(REQUEST), _gemini_form(span.attributes.get(RESPONSE)))
+    places = (span.attributes, *(record.attributes for record in logs))
+    chunks = max((_chunks(attributes) for attributes in places), key=len)
     span = replace(span, attributes=_with_last_chunk(span.attributes))
     logs = tuple(replace(record, attributes=_with_last_chunk(record.attributes)) for record in logs)
     call, blobs = read_call(span, logs, extra=raw)
     if call.tools is not None and raw.request_mentions("function_declarations"):
         call = replace(call, tools=_declared(raw) or call.tools)
-    return _without_stand_ins(call), blobs
+    return _without_stand_ins(_streamed(call, chunks) if len(chunks) > 1 else call), blobs
+
+
+def _chunks(attributes: Attributes) -> tuple[object, ...]:
+    """The chunks of the answer that say anything."""
+    items = as_items(read_structured(attributes.get(OUTPUT)).value) or ()
+    return tuple(item for item in items if (as_mapping(item) or {}).get("parts"))
+
+
+def _streamed(call: ModelCall, chunks: tuple[object, ...]) -> ModelCall:
+    """The call, told to be streamed; flagged where its last chunk does not finish, for then it is a piece only."""
+    is_whole = first_word(as_mapping(chunks[-1]) or {}, "finish_reason") is not None
+    flags = frozenset() if is_whole else frozenset({QualityFlag.OUTPUT_TRUNCATED})
+    return replace(call, streamed=True, flags=call.flags | flags)
 
 
 def _gemini_form(value: object) -> object:
@@ -119,11 +134,10 @@ def _gemini_form(value: object) -> object:
 
 def _with_last_chunk(attributes: Attributes) -> Attributes:
     """The attributes with the last chunk that says anything as the answer."""
-    items = as_items(read_structured(attributes.get(OUTPUT)).value)
-    if items is None or len(items) < 2:
+    chunks = _chunks(attributes)
+    if len(chunks) < 2:
         return attributes
-    said = [item for item in items if (as_mapping(item) or {}).get("parts")]
-    last = {OUTPUT: tuple((said or items)[-1:])}
+    last = {OUTPUT: chunks[-1:]}
     return {**attributes, **last}  # type: ignore[dict-item]  # JSON's values are attribute values
 
 

@@ -147,11 +147,22 @@ def _place_below(reading: Reading, parent: Place | None) -> Place:
         agent=reading if is_agent else parent.agent,
         tool=above if above.tool_executions else parent.tool,
         caller=_caller(above, parent, barrier=is_agent),
-        tools_from=reading if run is not None and run.tools is not None else None if apart else parent.tools_from,
+        tools_from=_tools_from(reading, None if apart else parent.tools_from),
         history_from=reading if run is not None and run.history else None if apart else parent.history_from,
         auxiliary=parent.auxiliary or (run is not None and run.auxiliary),
         inherited=completed(reading.context, parent.inherited),
     )
+
+
+def _tools_from(reading: Reading, above: Reading | None) -> Reading | None:
+    """The span whose tools count: this one, unless it only names tools that the span above defines."""
+    tools = reading.agent.tools if reading.agent is not None else None
+    if tools is None:
+        return above
+    defined = above.agent.tools if above is not None and above.agent is not None else None
+    names = {tool.name for tool in tools if tool.parameters is None}
+    is_defined = len(names) == len(tools) and names <= {tool.name for tool in defined or ()}
+    return above if is_defined else reading
 
 
 def _other_name(reading: Reading, parent: Place) -> bool:

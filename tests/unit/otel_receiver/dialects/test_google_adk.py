@@ -104,13 +104,35 @@ def test_content_and_user_stand_in_the_log_record():
     assert ([("user", "Hi")], "Hello.", "u") == (brief(call.messages), call.output.text, reading.context.user_id)
 
 
+def chunk(text, reason=""):
+    """One chunk of a streamed answer."""
+    return {"role": "assistant", "parts": [{"type": "text", "content": text}], "finish_reason": reason}
+
+
 def test_the_last_chunk_of_a_streamed_answer_is_whole():
     """Chunks before it are pieces; a last one without parts says nothing."""
-    chunks = [{"role": "", "parts": [{"type": "text", "content": text}]} for text in ("Hel", "lo.", "Hello.")]
+    chunks = [chunk("Hel"), chunk("lo."), chunk("Hello.", "stop")]
     for said in (chunks, [*chunks, {"role": "", "parts": []}]):
         (call,) = read(NEWER, logs=(parts_log(said),)).model_calls
         assert call.output is not None
-        assert "Hello." == call.output.text
+        assert ("Hello.", True, frozenset()) == (call.output.text, call.streamed, call.flags)
+
+
+def test_a_stream_that_does_not_finish_is_a_truncated_answer():
+    """Without a finish reason the last chunk is a piece as well."""
+    (call,) = read(NEWER, logs=(parts_log([chunk("Hel"), chunk("lo")]),)).model_calls
+    assert (True, {QualityFlag.OUTPUT_TRUNCATED}) == (call.streamed, call.flags)
+
+
+def test_the_log_record_completes_the_spans_tools():
+    """With content off on spans, the span's definitions come without their parameters."""
+    tool = {"type": "function", "name": "f", "description": "The weather.", "parameters": None}
+    schema = {"type": "object", "properties": {}}
+    answer = [chunk("Hello.", "stop")]
+    log = parts_log(answer, **{"gen_ai.tool.definitions": [{**tool, "parameters": schema}]})
+    (call,) = read({**NEWER, "gen_ai.tool.definitions": json.dumps([tool])}, logs=(log,)).model_calls
+    expected = ToolDefinition(name="f", description="The weather.", parameters='{"type":"object","properties":{}}')
+    assert ((expected,), frozenset()) == (call.tools, call.flags)
 
 
 def test_stand_in_ids_are_no_ids():

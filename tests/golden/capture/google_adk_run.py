@@ -1,0 +1,60 @@
+"""Google's Agent Development Kit with a model by LiteLLM: google-adk, litellm.
+
+`google_adk_run FOLDER` captures what the kit does by default, content in log records only; with `stream` after it
+streamed answers with content on spans as well.
+"""
+
+import asyncio
+import os
+import sys
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS"] = "true"
+os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "true"
+if sys.argv[2:] == ["stream"]:
+    os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_AND_EVENT"
+    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "gen_ai_latest_experimental"
+
+from google.adk.agents import LlmAgent
+from google.adk.agents.run_config import RunConfig, StreamingMode
+from google.adk.models.lite_llm import LiteLlm
+from google.adk.runners import InMemoryRunner
+from google.genai import types
+from opentelemetry import trace
+from opentelemetry._logs import set_logger_provider
+
+from tests.golden.capture import model_server
+from tests.golden.capture.log_sink import LogCapture
+from tests.golden.capture.openai_loop import SYSTEM
+from tests.golden.capture.sink import Capture
+
+
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    try:
+        return model_server.weather(city)
+    except ValueError as error:  # the kit ends the run at an exception
+        return f"error: {error}"
+
+
+async def main() -> None:
+    """Ask both questions in one session."""
+    model = LiteLlm(model="openai/gpt-4o-mini", api_key="none", api_base=f"{model_server.start()}/v1")
+    agent = LlmAgent(name="weather", model=model, instruction=SYSTEM, tools=[get_weather])
+    runner = InMemoryRunner(agent=agent, app_name="weather_app")
+    await runner.session_service.create_session(app_name="weather_app", user_id="u-3", session_id="sess-3")
+    run = RunConfig(streaming_mode=StreamingMode.SSE if sys.argv[2:] == ["stream"] else StreamingMode.NONE)
+    for question in model_server.QUESTIONS:
+        message = types.Content(role="user", parts=[types.Part(text=question)])
+        async for _ in runner.run_async(user_id="u-3", session_id="sess-3", new_message=message, run_config=run):
+            pass
+
+
+if __name__ == "__main__":
+    tag = "google_adk_stream" if sys.argv[2:] == ["stream"] else "google_adk"
+    capture, logs = Capture(tag), LogCapture(tag)
+    trace.set_tracer_provider(capture.provider)
+    set_logger_provider(logs.provider)
+    asyncio.run(main())
+    capture.write()
+    logs.write()
