@@ -87,3 +87,11 @@ def test_documents_named_in_readme_exist():
     named = re.findall(r"`((?:docs|examples|benchmarks)/[a-z0-9_./-]+)`", README)
     assert [] == [name for name in named if not (ROOT / name).exists()]
     assert named
+
+
+def test_the_tests_named_in_the_architecture_exist():
+    """Each invariant of ARCHITECTURE.md names a test that is there."""
+    architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[a-z_/.]+)`", architecture)
+    assert [] == [name for name in named if not (ROOT / name).exists()]
+    assert len(named) >= 7
