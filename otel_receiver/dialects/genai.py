@@ -86,6 +86,9 @@ KINDS: dict[str, Kind] = {
 }
 """Values of the operation name, in lower case; also the words other dialects' kinds are rewritten from."""
 
+AUXILIARY_OPERATIONS = frozenset({"evaluate", "evaluation", "evaluator", "guardrail", "apply_guardrail", "moderation"})
+"""Operations whose inner calls are not the policy's."""
+
 
 class GenAI:
     """Spans with an OTel GenAI operation name, or with OTel GenAI messages or a model."""
@@ -125,7 +128,7 @@ _MODEL_MARKS = (*REQUEST_MODEL_KEYS, *RESPONSE_MODEL_KEYS, "llm.model_name")
 def kind_of(span: Span) -> Kind:
     """What the span reports, by its operation; an unknown operation with messages and a model is a call."""
     word = (as_word(span.attributes.get(OPERATION)) or "").lower()
-    kind = KINDS.get(word)
+    kind = Kind.RUN if word in AUXILIARY_OPERATIONS else KINDS.get(word)
     if kind is not None:
         return kind
     has_model = any(key in span.attributes for key in (*REQUEST_MODEL_KEYS, *RESPONSE_MODEL_KEYS))
@@ -204,6 +207,8 @@ def read_call(
 
 def read_run(span: Span, logs: tuple[LogRecord, ...], *, is_agent: bool) -> AgentRun:
     """A run: its history is its input with its output, its tools what it was defined with."""
+    if (as_word(span.attributes.get(OPERATION)) or "").lower() in AUXILIARY_OPERATIONS:
+        return AgentRun(is_agent=False, auxiliary=True)
     whole = merged(sources(span, logs))
     notes = Notes()
     tools = next((tools for key in TOOL_LIST_KEYS if (tools := read_tools(whole.get(key), notes)) is not None), None)

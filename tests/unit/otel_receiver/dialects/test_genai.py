@@ -329,3 +329,13 @@ def test_two_dialects_on_one_span_are_read_once():
     (call,) = reading.model_calls
     assert ("openinference", "m", "m-2025") == (reading.context.dialect, call.model, call.response_model)
     assert ([("user", "Hi")], [("assistant", "Let me check.", ("a", "f", "{}"))]) == turn(call)
+
+
+@pytest.mark.parametrize(
+    ("operation", "auxiliary"), [("guardrail", True), ("evaluate", True), ("invoke_workflow", False)]
+)
+def test_calls_inside_a_guardrail_or_an_evaluation_are_auxiliary(operation, auxiliary):
+    """The span's own operation says that what runs inside is not the policy."""
+    run = read_span(make_span({"gen_ai.operation.name": operation})).agent
+    assert run is not None
+    assert (False, auxiliary) == (run.is_agent, run.auxiliary)

@@ -95,3 +95,62 @@ def test_sparse_indexes_are_flagged_as_lost_messages():
     }
     (call,) = read_span(make_span(attributes)).model_calls
     assert (2, {QualityFlag.PROMPT_TRUNCATED}) == (len(call.messages), call.flags)
+
+
+FRAMEWORKS = {
+    "strands": (CHAT, "strands.telemetry.tracer", (), (make_event("gen_ai.choice", {"message": BOTTOMLESS}),)),
+    "strands tool": (
+        {"gen_ai.operation.name": "execute_tool"},
+        "strands.telemetry.tracer",
+        (),
+        (
+            make_event("gen_ai.choice", {"message": "[" + DEEP + "]"}),
+            make_event("gen_ai.tool.message", {"content": ()}),
+        ),
+    ),
+    "adk request": ({"gcp.vertex.agent.llm_request": BOTTOMLESS}, "gcp.vertex.agent", (), ()),
+    "adk schema": (
+        {
+            "gcp.vertex.agent.llm_request": json.dumps(
+                {"config": {"tools": [{"function_declarations": [{"name": "f"}]}]}}
+            ).replace('{"name": "f"}', '{"name": "f", "parameters": ' + '{"a":' * 400 + "1" + "}" * 400 + "}"),
+            "gen_ai.operation.name": "chat",
+        },
+        "gcp.vertex.agent",
+        (),
+        (),
+    ),
+    "adk chunks": (
+        {
+            **CHAT,
+            "gen_ai.output.messages": json.dumps([{"role": "x", "parts": [{"type": "text", "content": "a"}]}] * 50_000),
+        },
+        "gcp.vertex.agent",
+        (),
+        (),
+    ),
+    "autogen": (
+        {"gen_ai.operation.name": "invoke_agent"},
+        "autogen-core",
+        tuple(
+            make_log("", '{"type":"LLMCall","messages":' + BOTTOMLESS, scope_name="autogen_core.events")
+            for _ in range(20)
+        ),
+        (),
+    ),
+    "semantic kernel": (CHAT, "semantic_kernel.x", (make_log("gen_ai.user.message", BOTTOMLESS),), ()),
+    "ag2": ({**CHAT, "ag2.span.type": 7, "gen_ai.input.messages": BOTTOMLESS}, "", (), ()),
+}
+
+
+@pytest.mark.parametrize(("attributes", "scope", "logs", "events"), FRAMEWORKS.values(), ids=FRAMEWORKS)
+def test_hostile_content_of_agent_frameworks_is_read_in_bounded_time(attributes, scope, logs, events):
+    """Content without bottom, end or shape costs time in proportion to its size and loses no other span."""
+    span = make_span(
+        attributes, name="call_llm" if scope.startswith("gcp") else "chat", scope_name=scope, events=events
+    )
+    started = time.process_time()
+    reading = read_span(span, logs)
+    assert time.process_time() - started < 10.0
+    assert span.span_id == reading.span.span_id
+    assert reading.context.dialect is not None
