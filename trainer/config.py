@@ -85,12 +85,54 @@ class DataConfig(Section):
 class RolloutsConfig(Section):
     """Where answers come from."""
 
-    sampler: Literal["in_process"] = "in_process"
-    """`in_process`: the very module that is trained answers, batched, with a KV cache."""
+    sampler: Literal["in_process", "vllm"] = "in_process"
+    """`in_process`: the very module that is trained answers, batched, with a KV cache. `vllm`: servers (`[vllm]`)."""
     rows_max: int = Field(default=512, ge=1)
     """Answers sampled at a time."""
     kv_bytes_max: int = Field(default=2**30, ge=1)
     """Bytes of keys and values held at a time; raise it to a good part of a GPU's free memory."""
+
+
+class VllmConfig(Section):
+    """vLLM servers, for `rollouts.sampler = "vllm"`: one that is started for the run, or running ones."""
+
+    python: str | None = None
+    """The interpreter of the environment vLLM is installed in; a server is started with it. Relative to the run file's
+    folder."""
+    urls: tuple[str, ...] = ()
+    """Servers that run already, instead of one to start; they must accept adapters at run time."""
+    model_name: str = "policy"
+    """What the servers call the base policy."""
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """Of the server to start; absent: a free one."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Precision of the server to start."""
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Tokens of prompt and answer together; absent: what the model was made for."""
+    on_cpu: bool | None = None
+    """Whether the server to start computes on the CPU; absent: where there is no CUDA device."""
+    share_gpu: bool = False
+    """The servers give their memory back while the policy is updated: for a GPU both use."""
+    start_timeout_s: float = Field(default=600.0, gt=0)
+    """Seconds a server may take to start."""
+    stop_timeout_s: float = Field(default=20.0, gt=0)
+    """Seconds a server may take to end before it is killed."""
+    request_timeout_s: float = Field(default=600.0, gt=0)
+    """Seconds one group of answers may take."""
+    recover_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds a server may be unwell: then ours is started again, and one of `urls` is given up."""
+    restarts_max: int = Field(default=10, ge=0)
+    """Crashes of the server a run survives."""
+    concurrent_requests_max: int = Field(default=64, ge=1)
+    """Groups asked for at a time, over all servers."""
+    extra_arguments: tuple[str, ...] = ()
+    """Further arguments of the server to start, such as `--gpu-memory-utilization=0.5`."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_server(self) -> VllmConfig:
+        if self.urls and self.python is not None:
+            raise ValueError("vllm.urls and vllm.python: give running servers or an environment to start one in")
+        return self
 
 
 class RewardConfig(Section):
@@ -105,6 +147,8 @@ class RewardConfig(Section):
 class TrainConfig(Section):
     """The update: how many answers, which loss, which optimizer. Names as in TRL's `GRPOConfig` where equal."""
 
+    backend: Literal["torch", "art_local", "art_serverless"] = "torch"
+    """What computes the update: this project's own engine, or one of ART's backends."""
     max_steps: int = Field(default=4, ge=1)
     """GRPO steps (one sampling of fresh answers each)."""
     points_per_step: int = Field(default=64, ge=1)
@@ -188,6 +232,17 @@ class EvalConfig(Section):
     """Of point choice, sampling and bootstrap."""
 
 
+class MetricsConfig(Section):
+    """Where else the figures of every update go; the workspace has them in any case."""
+
+    tensorboard: str | None = None
+    """Directory of TensorBoard event files. Relative to the run file's folder."""
+    mlflow: str | None = None
+    """Tracking URI of an MLflow server or store."""
+    wandb: str | None = None
+    """Project of Weights & Biases."""
+
+
 class PromotionConfig(Section):
     """What a checkpoint must show before it becomes the current policy."""
 
@@ -216,14 +271,18 @@ class RunConfig(Section):
     policy: PolicyConfig = PolicyConfig()
     data: DataConfig = DataConfig()
     rollouts: RolloutsConfig = RolloutsConfig()
+    vllm: VllmConfig = VllmConfig()
     reward: RewardConfig = RewardConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+    metrics: MetricsConfig = MetricsConfig()
     promotion: PromotionConfig = PromotionConfig()
     watch: WatchConfig = WatchConfig()
 
 
-_PATHS = (("policy", "base"), ("reward", "spec"))
+_PATHS = (("policy", "base"), ("reward", "spec"), ("vllm", "python"), ("metrics", "tensorboard"))
+_LINKS_KEPT = frozenset({("vllm", "python")})
+"""Not followed: an environment's interpreter is a link to another, and finds its packages by where the link lies."""
 
 
 def load_config(path: Path | None, overrides: Mapping[str, str] | None = None) -> RunConfig:
@@ -259,7 +318,8 @@ def _make_absolute(tables: TomlTable, folder: Path) -> None:
     for section, key in _PATHS:
         table = tables.get(section)
         if isinstance(table, dict) and isinstance(value := table.get(key), str):
-            table[key] = str((folder / Path(value).expanduser()).resolve())
+            path = (folder / Path(value).expanduser()).absolute()
+            table[key] = str(path if (section, key) in _LINKS_KEPT else path.resolve())
 
 
 def _override_tables(overrides: Mapping[str, str]) -> TomlTable:

@@ -38,7 +38,7 @@ def evaluate_run(
     points, num_trained_before = choose_points(workspace, run.run_id, pool, candidates, run.config.eval)
     evaluations = [evaluate_recorded(points, reward_model)]
     settings = run.config.eval
-    with open_sampler(run.config) as sampler:
+    with open_sampler(run) as sampler:
         for_base = (*settings.temperatures, *settings.base_temperatures)
         evaluations += [_ask(points, sampler, reward_model, run, BASE, 0, t) for t in for_base]
         sampler.load_policy(checkpoint, version)

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,6 +31,8 @@ from trainer.dataset import Candidate, DecisionPoint, Pool, build_dataset, draw_
 from trainer.errors import RunError
 from trainer.evaluate import BASE, TUNED, Evaluation, compare_evaluations, evaluate_policy
 from trainer.groups import Group, make_groups
+from trainer.metric_sinks import MetricSink, check_sinks, open_sinks, update_metrics
+from trainer.prompt_differences import count_differences, describe_differences
 from trainer.recording import evaluation_rows, group_rows, load_evaluation
 from trainer.registry import promoted_paths
 from trainer.rewards.spec import SpecRewardModel, load_reward_model
@@ -49,7 +51,8 @@ from trainer.runs import (
     start_run,
     unfinished_run,
 )
-from trainer.stages import Stages, UpdateOutcome, open_stages
+from trainer.samplers import check_sampler
+from trainer.stages import Stages, UpdateOutcome, check_backend, open_stages
 from trainer.statistics import mean
 from trainer.workspace import Workspace
 
@@ -66,22 +69,28 @@ class Stop:
     requested: bool = False
 
 
-def train(workspace: Workspace, config: RunConfig, *, control: str | None = None) -> Run:
-    """Start a run and carry it out; it may be interrupted and resumed. Returns it as it stands at the end."""
+def train(
+    workspace: Workspace, config: RunConfig, *, control: str | None = None, sinks: Sequence[MetricSink] = ()
+) -> Run:
+    """Start a run and carry it out; it may be interrupted and resumed. Returns it as it stands at the end.
+
+    `sinks` get the figures of every update beside those of `[metrics]`, and are closed at the end.
+    """
     if control not in {None, SHUFFLED}:
         raise RunError(f"control {control!r} is not known; use {SHUFFLED}")
     reward_model = _reward_model(config)
     if not Path(config.policy.base or "").is_dir() or not config.policy.base:
         raise RunError(f"no base policy at {config.policy.base!r}; set policy.base in the run file or give --base")
+    _check_needs(config)
     dataset = build_dataset(workspace.candidates(), config.data)
     # A run that cannot fill its batches must fail before a model is loaded.
     schedule(dataset.pool(Pool.TRAIN), points_per_step=config.train.points_per_step, num_steps=1, seed=0)
     run = start_run(workspace, config, dataset, reward_model, control)
     log.info("run_started run=%s points=%s left_out=%s", run.run_id, _sizes(dataset.pools), dict(dataset.left_out))
-    return _carry_out(workspace, run, reward_model)
+    return _carry_out(workspace, run, reward_model, sinks)
 
 
-def resume(workspace: Workspace, run_id: str | None = None) -> Run:
+def resume(workspace: Workspace, run_id: str | None = None, *, sinks: Sequence[MetricSink] = ()) -> Run:
     """Continue an interrupted or failed run from its last recorded step."""
     run = unfinished_run(workspace, run_id)
     reward_model = _reward_model(run.config)
@@ -90,9 +99,17 @@ def resume(workspace: Workspace, run_id: str | None = None) -> Run:
             f"run {run.run_id}: the reward specification or one of its checks has changed since it started; "
             f"restore it, or start a new run"
         )
+    _check_needs(run.config)
     note(workspace, run.run_id, RESUMED, f"after step {run.steps_done}")
     log.info("run_resumed run=%s after_step=%d", run.run_id, run.steps_done)
-    return _carry_out(workspace, run, reward_model)
+    return _carry_out(workspace, run, reward_model, sinks)
+
+
+def _check_needs(config: RunConfig) -> None:
+    """What is missing is said before a run is recorded or a model loaded."""
+    check_backend(config.train)
+    check_sampler(config)
+    check_sinks(config.metrics)
 
 
 def _reward_model(config: RunConfig) -> SpecRewardModel:
@@ -101,10 +118,10 @@ def _reward_model(config: RunConfig) -> SpecRewardModel:
     return load_reward_model(Path(config.reward.spec), cache_entries_max=config.reward.cache_entries_max)
 
 
-def _carry_out(workspace: Workspace, run: Run, reward_model: SpecRewardModel) -> Run:
+def _carry_out(workspace: Workspace, run: Run, reward_model: SpecRewardModel, others: Sequence[MetricSink]) -> Run:
     try:
-        with _stop_between_steps() as stop:
-            asyncio.run(_run_all(workspace, run, reward_model, stop))
+        with _stop_between_steps() as stop, open_sinks(run.config.metrics, run.run_id, run.steps_done, others) as sinks:
+            asyncio.run(_run_all(workspace, run, reward_model, sinks, stop))
     except KeyboardInterrupt:
         note(workspace, run.run_id, INTERRUPTED, "at once")
     except BaseException as error:
@@ -113,7 +130,9 @@ def _carry_out(workspace: Workspace, run: Run, reward_model: SpecRewardModel) ->
     return load_run(workspace, run.run_id)
 
 
-async def _run_all(workspace: Workspace, run: Run, reward_model: SpecRewardModel, stop: Stop) -> None:
+async def _run_all(
+    workspace: Workspace, run: Run, reward_model: SpecRewardModel, sinks: Sequence[MetricSink], stop: Stop
+) -> None:
     """The run from where it stands to its end, in the order of the flow."""
     async with open_stages(run, reward_model) as stages:
         watched = _validation_points(workspace, run)
@@ -128,6 +147,8 @@ async def _run_all(workspace: Workspace, run: Run, reward_model: SpecRewardModel
         with tqdm(total=len(batches), initial=run.steps_done, desc="train", unit="step", disable=None) as bar:
             for step, batch in list(enumerate(batches, start=1))[run.steps_done :]:
                 report = await _step(workspace, run, stages, step, batch)
+                for sink in sinks:
+                    sink.log(step, update_metrics(report))
                 bar.set_postfix(reward=f"{report.reward_mean:.3f}" if report.reward_mean is not None else "unscored")
                 bar.update()
                 if _evaluation_due(run.config, step):
@@ -137,6 +158,7 @@ async def _run_all(workspace: Workspace, run: Run, reward_model: SpecRewardModel
                     return
         _evaluate(workspace, run, stages, watched, policy=TUNED, version=stages.policy_version)
         note(workspace, run.run_id, FINISHED)
+        log.info("prompts run=%s %s", run.run_id, describe_differences(workspace, run.run_id))
 
 
 async def _step(workspace: Workspace, run: Run, stages: Stages, step: int, batch: Sequence[Candidate]) -> UpdateRow:
@@ -154,7 +176,9 @@ async def _step(workspace: Workspace, run: Run, stages: Stages, step: int, batch
     points = workspace.decision_points(batch)
     answered = answer_points(points, stages.sampler, stages.reward_model, params, label=f"step {step}: answer")
     groups = make_groups(answered, shuffle_seed=seed if run.control == SHUFFLED else None)
+    differences = count_differences(answered, stages.policy_tokenizer, stages.server_mismatches)
     outcome = await stages.update([group for group in groups if group.drop_reason is None])
+    outcome = replace(outcome, metrics={**outcome.metrics, **differences})
     update = _update_row(run, step, groups, outcome, time.monotonic() - started)
     checkpoint = CheckpointRow(
         checkpoint_id=update.checkpoint_id,

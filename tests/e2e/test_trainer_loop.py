@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from tests.unit.trainer.stores import add_episode, make_base, make_run_file, make_store
 from trainer.cli import main
+from trainer.config import load_config
+from trainer.loop import train
 from trainer.workspace import Workspace
 
 pytestmark = pytest.mark.timeout(600)
@@ -323,3 +325,53 @@ def test_a_changed_check_stops_a_resumed_run_and_an_evaluation(fresh):
     checks = fresh / "letter_checks.py"
     checks.write_text(checks.read_text() + "\n# changed\n")
     assert "one of its checks has changed" in refused("eval", "--workspace", fresh / "ws")
+
+
+class Heard:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, dict[str, float]]] = []
+        self.closed = 0
+
+    def log(self, step, metrics):
+        """Keep."""
+        self.steps.append((step, dict(metrics)))
+
+    def close(self):
+        """Count."""
+        self.closed += 1
+
+
+def test_a_sink_hears_every_update_once_with_the_figures_of_the_workspace(fresh):
+    """In order, equal to what is recorded, closed at the end; how prompts differ from the record is among them."""
+    workspace, heard = Workspace.open(fresh / "ws"), Heard()
+    config = load_config(fresh / "run.toml", {"train.max_steps": "2", "eval.validation_points": "0"})
+    train(workspace, config, sinks=[heard])
+    recorded = workspace.query("SELECT step, reward_mean, metrics FROM updates ORDER BY step")
+    assert ([1, 2], 1) == ([step for step, _ in heard.steps], heard.closed)
+    for (_, metrics), (_, reward, saved) in zip(heard.steps, recorded, strict=True):
+        assert reward == metrics["reward/mean"]
+        assert {
+            name: value for name, value in json.loads(saved).items() if value is not None
+        }.items() <= metrics.items()
+        assert 12 == metrics["prompts/compared"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("train.backend=art_local", "needs a CUDA device"),
+        ("train.backend=art_serverless", "needs a key in WANDB_API_KEY"),
+        ("rollouts.sampler=vllm", "set vllm.python"),
+        ("metrics.wandb=plans", "pip install wandb"),
+    ],
+)
+def test_what_a_run_lacks_is_said_before_it_is_recorded(fresh, monkeypatch, setting, told):
+    """Exit code 1, the missing thing by name, and no run in the workspace."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = refused("train", "--config", fresh / "run.toml", "--workspace", fresh / "ws", "--set", setting)
+    assert told in said
+    assert 0 == one(Workspace.open(fresh / "ws"), "SELECT count(*) FROM runs")

@@ -41,6 +41,8 @@ class VllmServerSettings:
     """Replaces `python -m vllm.entrypoints.openai.api_server`."""
     model_name: str = "policy"
     host: str = "127.0.0.1"
+    port: int | None = None
+    """By default a free one at every start."""
     dtype: str = "bfloat16"
     tool_call_parser: str = "hermes"
     max_model_len: int | None = None
@@ -61,7 +63,7 @@ class VllmServerSettings:
 
 
 class VllmServer:
-    """One server process. `url` changes with every start, since each takes a free port."""
+    """One server process. `url` changes with every start where each takes a free port."""
 
     def __init__(self, settings: VllmServerSettings) -> None:
         self.settings = settings
@@ -83,7 +85,7 @@ class VllmServer:
 
         """
         settings = self.settings
-        port = _free_port(settings.host)
+        port = settings.port or _free_port(settings.host)
         self.url = f"http://{settings.host}:{port}"
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
         command = command_line(settings, port)

@@ -187,3 +187,16 @@ def test_a_workspace_that_is_none_or_newer_is_named(tmp_path, workspace):
         connection.execute("UPDATE workspace_info SET value = '99' WHERE key = 'schema_version'")
     with pytest.raises(WorkspaceError, match="schema version 99, this trainer reads 1"):
         Workspace.open(workspace.folder)
+
+
+def test_looking_for_news_reads_no_decision_point(tmp_path):
+    """On a large store every point of the view joins its messages: a pull with nothing new must not touch it."""
+    store = make_store(tmp_path / "e.duckdb", ["a", "b"])
+    workspace = Workspace.open(tmp_path / "ws", create=True)
+    pull(workspace, str(store))
+    with duckdb.connect(str(store)) as connection:
+        connection.execute("ALTER TABLE decision_points RENAME TO points")
+        connection.execute(
+            "CREATE VIEW decision_points AS SELECT * FROM points WHERE error('decision points were read')"
+        )
+    assert 2 == pull(workspace, str(store)).episodes_unchanged

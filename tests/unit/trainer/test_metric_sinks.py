@@ -1,0 +1,45 @@
+"""Where figures go beside the workspace: real event files, and packages that are missing."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trainer.config import MetricsConfig
+from trainer.errors import RunError
+from trainer.metric_sinks import check_sinks, open_sinks, update_metrics
+from trainer.rows import UpdateRow
+
+
+def test_event_files_hold_every_figure_of_every_step(tmp_path):
+    """Read back with TensorBoard's own reader; a resumed run goes on in the same directory."""
+    config = MetricsConfig(tensorboard=str(tmp_path))
+    with open_sinks(config, "r1", 0) as (sink,):
+        sink.log(1, {"loss/train": 0.5, "reward/mean": 0.25})
+    with open_sinks(config, "r1", 1) as (sink,):
+        sink.log(2, {"loss/train": 0.125})
+    found = EventAccumulator(str(tmp_path / "r1")).Reload()
+    assert [(1, 0.5), (2, 0.125)] == [(item.step, item.value) for item in found.Scalars("loss/train")]
+    assert [(1, 0.25)] == [(item.step, item.value) for item in found.Scalars("reward/mean")]
+
+
+@pytest.mark.parametrize("key", ["tensorboard", "mlflow", "wandb"])
+def test_a_missing_package_is_named_before_anything_runs(monkeypatch, key):
+    """The key, the pip package and the way out."""
+    monkeypatch.setitem(sys.modules, key, None)
+    with pytest.raises(RunError, match=rf"metrics\.{key}: needs the package {key}.*pip install {key}"):
+        check_sinks(MetricsConfig(**{key: "somewhere"}))
+    check_sinks(MetricsConfig())
+
+
+def test_the_figures_are_those_of_the_workspace():
+    """What was not measured is left out."""
+    row = UpdateRow(
+        run_id="r", step=1, policy_version=1, checkpoint_id="r:1", num_groups=4, num_groups_trained=3, reward_mean=None,
+        metrics='{"loss/train": 0.5, "kl": null}', seconds=2.0, ended_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    expected = {"loss/train": 0.5, "groups/asked": 4.0, "groups/trained": 3.0, "time/step_s": 2.0}
+    assert expected == update_metrics(row)
