@@ -21,6 +21,7 @@ from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.litellm import LiteLLM
 from otel_receiver.dialects.mlflow import MLflow
 from otel_receiver.dialects.openinference import OpenInference
+from otel_receiver.dialects.openlit import OpenLIT
 from otel_receiver.dialects.openllmetry import OpenLLMetry
 from otel_receiver.dialects.pydantic_ai import PydanticAI
 from otel_receiver.dialects.quotient import Quotient
@@ -47,6 +48,7 @@ DIALECTS: tuple[Dialect, ...] = (
     AutoGen(),
     AG2(),
     LiteLLM(),
+    OpenLIT(),
     OpenLLMetry(),
     MLflow(),
     GenAI(),
