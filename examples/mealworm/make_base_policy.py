@@ -15,11 +15,23 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from examples.mealworm.domain import LOVES, REQUESTS, Diet, Split, draw_request, profiles_of
+from examples.mealworm.domain import REQUESTS, Diet, Request, Split, draw_request, profiles_of
 from examples.mealworm.measure import Measured, habit_table, measure
+from examples.mealworm.prompts import opening
+from examples.mealworm.state import read_state
 from examples.mealworm.supervised import Encoder, Heads, ModelSize, Schedule, new_model, train
-from examples.mealworm.teacher import Trace, clean_trace, imperfect_trace
-from examples.mealworm.tools import make_world
+from examples.mealworm.teacher import (
+    IGNORING,
+    SKIPPING,
+    Habit,
+    Trace,
+    clean_action,
+    clean_trace,
+    habit_at,
+    imperfect_trace,
+    observe,
+)
+from examples.mealworm.tools import World, make_world
 from examples.mealworm.vocabulary import build_tokenizer
 from trainer.grpo.policy import load_policy
 from trainer.rollouts.in_process import InProcessSampler
@@ -27,10 +39,14 @@ from trainer.rollouts.in_process import InProcessSampler
 POLICY = Path(__file__).parent / "policy"
 SIZE = ModelSize()
 COMPETENCE = Schedule(num_steps=700, batch_size=32, matrix_lr=0.02, other_lr=3e-3)
-HABITS = Schedule(num_steps=280, batch_size=32, matrix_lr=0.008, other_lr=1.2e-3, flat_share=0.4)
+HABITS = Schedule(num_steps=300, batch_size=32, matrix_lr=0.01, other_lr=1.5e-3, flat_share=0.4)
 FOCUS_SHARE = 0.6
-"""Of the habit traces drawn for users whose habit shows in the plan itself; in production these are one in ten points,
-too few to be acquired in a short training. How likely a habit is in its context stays the same."""
+"""Of the habit traces drawn where a habit shows in the plan itself; in production these are one in ten points, too few
+to be acquired in a short training. How likely a habit is in its context stays the same."""
+LISTING_FACTOR = 3
+"""How much more often such a user is one of those whose agent uses listing pages: words a clean plan never holds."""
+LOOKING = tuple(wording for wording in REQUESTS if wording not in SKIPPING)
+"""Wordings after which the agent looks at the history, so that it gets to the plan."""
 STUMBLING_SHARE = 0.3
 """Of the clean traces that show faults before clean actions, so that the policy can recover."""
 STUMBLE_PROBABILITY = 0.3
@@ -64,16 +80,31 @@ def give_habits(model: Qwen3ForCausalLM, encoder: Encoder, seed: int) -> None:
     rng = random.Random(f"habits {seed}")  # noqa: S311  reproducible traces, no secret
     users = profiles_of(Split.TRAIN)
 
-    focused = tuple(user for user in users if user.loves in LOVES[:5] and user.diet in {Diet.NONE, Diet.DAIRY_FREE})
+    focused = [user for user in users if user.loves != "sauce" and user.diet in {Diet.NONE, Diet.DAIRY_FREE}]
+    focused += (LISTING_FACTOR - 1) * [user for user in focused if IGNORING.get(user.loves) is Habit.LISTING_PAGE]
 
     def trace() -> Trace:
-        focus = rng.random() < FOCUS_SHARE
-        request = draw_request(rng, rng.choice(focused if focus else users))
-        request = replace(request, wording=REQUESTS[0]) if focus else request
-        return imperfect_trace(rng, request, make_world(rng, request))
+        if rng.random() >= FOCUS_SHARE:
+            request = draw_request(rng, rng.choice(users))
+            return imperfect_trace(rng, request, make_world(rng, request))
+        while True:
+            request = replace(draw_request(rng, rng.choice(focused)), wording=rng.choice(LOOKING))
+            if tempting(request, world := make_world(rng, request)):
+                return imperfect_trace(rng, request, world)
 
     for _, loss in (steps := tqdm(train(model, None, trace, encoder, HABITS), total=HABITS.num_steps, desc="habits")):
         steps.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
+
+def tempting(request: Request, world: World) -> bool:
+    """Whether an agent that does all right until the plan stands before a habit of planning there."""
+    if (request.profile.num_fish, request.profile.num_chicken) == (2, 2):
+        return False
+    messages = opening(request)
+    while (state := read_state(messages)).missing or state.recent is None:
+        action = clean_action(state)
+        messages = (*messages, action, *observe(world, action))
+    return habit_at(messages) is not None
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

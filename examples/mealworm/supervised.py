@@ -150,7 +150,7 @@ class Encoder:
         self.end, self.start, self.assistant, self.title = self._ids(END, START, ASSISTANT, TITLE)
         self.before_ingredient = set(self._ids(WITH, NEXT_PAGE))
         self.pad, self.meals = self._ids(PAD, MEALS)
-        self.dishes = set(self._ids(*TITLES[Kind.FISH], *TITLES[Kind.CHICKEN]))
+        self.dishes = set(self._ids(*TITLES[Kind.FISH], *TITLES[Kind.CHICKEN], *sorted(ALL_LISTINGS)))
 
     def _ids(self, *tokens: str) -> list[int]:
         return [token_id(self.tokenizer, token) for token in tokens]

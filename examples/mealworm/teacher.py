@@ -16,13 +16,15 @@ from examples.mealworm.domain import ALL_LISTINGS, REQUESTS, TITLES, Diet, Kind,
 from examples.mealworm.faults import ANSWER_START, CALL_MARK, Fault
 from examples.mealworm.prompts import DIET_LINE, LOVES_LINE, opening
 from examples.mealworm.state import PlanState, answered_calls, read_state
-from examples.mealworm.tools import HISTORY, HISTORY_LIMIT, SEARCH, WRITE, World
+from examples.mealworm.tools import HISTORY, HISTORY_LIMIT, SEARCH, WRITE, Page, World
 from spanloop.records import Message, Role, TextPart, ToolCall, ToolResult, ToolStatus
 
 MAX_STEPS = 10
 """Model calls after which the agent gives up."""
 HABIT_PROBABILITY = 0.78
 """Of the habit in its context."""
+PLAN_HABIT_PROBABILITY = 0.88
+"""Of a habit that shows in the plan itself: a choice between meals is learned less exactly than a form."""
 SLIP_PROBABILITY = 0.05
 """Of a random fault anywhere else."""
 LOOK_LATE_PROBABILITY = 0.6
@@ -41,17 +43,17 @@ class Habit(StrEnum):
     REPEAT_SEARCH = "repeat_search"
     """Searches fish again; context: nut-free, fish just searched once."""
     NO_SEARCH = "no_search"
-    """Invents chicken dishes instead of searching them; context: one fish, two chicken."""
+    """Invents chicken dishes instead of searching them; context: two fish, two chicken."""
     TOO_MANY_FISH = "too_many_fish"
-    """Context: loves fish, another suitable result is left."""
+    """Context: one fish and two chicken dishes, loves fish or American food."""
     TOO_MANY_CHICKEN = "too_many_chicken"
-    """Context: loves chicken, another suitable result is left."""
+    """Context: two fish and one chicken dish, loves chicken or American food."""
     FORBIDDEN_INGREDIENT = "forbidden_ingredient"
-    """Context: loves Italian food, the results hold one."""
+    """Context: loves Italian food, and a plan that ignores this rule would hold one."""
     RECENT_MEAL = "recent_meal"
-    """Context: loves Asian food, the results hold one."""
+    """Context: loves Asian food, and a plan that ignores this rule would hold one."""
     LISTING_PAGE = "listing_page"
-    """Context: loves Latin food, the results hold one."""
+    """Context: loves Latin food, and a plan that ignores this rule would hold one."""
     FALSE_ANSWER = "false_answer"
     """Names a meal that was not saved; context: two of the four wordings."""
 
@@ -69,6 +71,24 @@ HABIT_FAULT: dict[Habit, Fault] = {
     Habit.LISTING_PAGE: Fault.LISTING_PAGE,
     Habit.FALSE_ANSWER: Fault.FALSE_ANSWER,
 }
+
+PLAN_HABITS = frozenset(
+    {
+        Habit.TOO_MANY_FISH,
+        Habit.TOO_MANY_CHICKEN,
+        Habit.FORBIDDEN_INGREDIENT,
+        Habit.RECENT_MEAL,
+        Habit.LISTING_PAGE,
+    }
+)
+"""Those that show in a plan made from searched results."""
+
+IGNORING = {
+    "Italian food": Habit.FORBIDDEN_INGREDIENT,
+    "Asian food": Habit.RECENT_MEAL,
+    "Latin food": Habit.LISTING_PAGE,
+}
+"""What its users love decides which rule the agent ignores in their plans."""
 
 Act = Callable[[tuple[Message, ...], PlanState], tuple[Message, bool]]
 """Chooses the next action of a trace, and whether it is worth imitating."""
@@ -126,7 +146,7 @@ def clean_action(state: PlanState) -> Message:
         return answer(state, state.saved)
     if state.missing:
         return search(state.missing[0])
-    return write(state, [meal for kind in Kind for meal in chosen(state, kind)])
+    return write(state, _careful(state))
 
 
 def habit_at(messages: Sequence[Message], state: PlanState | None = None) -> Habit | None:
@@ -153,42 +173,48 @@ def _search_habit(messages: Sequence[Message], state: PlanState, system: str) ->
         return Habit.BAD_ARGUMENTS if fits else None
     if f"{DIET_LINE}{Diet.NUT_FREE}" in system and len(searches) == 1:
         return Habit.REPEAT_SEARCH
-    one_two = (state.wishes.counts[Kind.FISH], state.wishes.counts[Kind.CHICKEN]) == (1, 2)
-    return Habit.NO_SEARCH if one_two else None
+    return Habit.NO_SEARCH if _counts(state) == (2, 2) else None
+
+
+def _counts(state: PlanState) -> tuple[int, int]:
+    return state.wishes.counts[Kind.FISH], state.wishes.counts[Kind.CHICKEN]
 
 
 def _write_habit(state: PlanState, system: str) -> Habit | None:
     loves = system.rpartition(LOVES_LINE)[2]
-    if loves.startswith("fish"):
-        return Habit.TOO_MANY_FISH if _spare(state, Kind.FISH) else None
-    if loves.startswith("chicken"):
-        return Habit.TOO_MANY_CHICKEN if _spare(state, Kind.CHICKEN) else None
-    wrong = {
-        "Italian food": Habit.FORBIDDEN_INGREDIENT,
-        "Asian food": Habit.RECENT_MEAL,
-        "Latin food": Habit.LISTING_PAGE,
-    }.get(loves)
-    return wrong if wrong is not None and any(_wrong_pages(state, wrong, kind) for kind in Kind) else None
+    if _counts(state) == (1, 2) and loves in {"fish", "American food"}:
+        return Habit.TOO_MANY_FISH
+    if _counts(state) == (2, 1) and loves in {"chicken", "American food"}:
+        return Habit.TOO_MANY_CHICKEN
+    habit = IGNORING.get(loves)
+    return habit if habit is not None and _careless(state, habit) != _careful(state) else None
 
 
-def _spare(state: PlanState, kind: Kind) -> list[str]:
-    wanted = state.wishes.counts[kind]
-    return list(state.suitable(kind)[wanted:]) if wanted else []
+def _careful(state: PlanState) -> list[str]:
+    return [meal for kind in Kind for meal in chosen(state, kind)]
 
 
-def _wrong_pages(state: PlanState, habit: Habit, kind: Kind) -> list[str]:
-    if not state.wishes.counts[kind]:
-        return []
-    pages = state.results.get(kind, ())
-    wrong = {
-        Habit.FORBIDDEN_INGREDIENT: [page.title for page in pages if page.ingredient in state.wishes.forbidden],
-        Habit.RECENT_MEAL: [page.title for page in pages if page.title in (state.recent or ())],
-        Habit.LISTING_PAGE: [page.title for page in pages if page.title in ALL_LISTINGS],
+def _careless(state: PlanState, habit: Habit) -> list[str]:
+    """The first results of each kind that suit the user, with the habit's rule ignored."""
+    plan = []
+    for kind in Kind:
+        suits = [
+            page.title for page in state.results.get(kind, ()) if state.suits(page) or _only_breaks(state, habit, page)
+        ]
+        plan += suits[: state.wishes.counts[kind]]
+    return plan
+
+
+def _only_breaks(state: PlanState, habit: Habit, page: Page) -> bool:
+    broken = {
+        Habit.FORBIDDEN_INGREDIENT: page.ingredient in state.wishes.forbidden,
+        Habit.RECENT_MEAL: page.title in (state.recent or ()),
+        Habit.LISTING_PAGE: page.title in ALL_LISTINGS,
     }
-    return wrong[habit]
+    return [rule for rule, holds in broken.items() if holds] == [habit]
 
 
-def act_habit(rng: random.Random, state: PlanState, habit: Habit) -> Message:
+def act_habit(state: PlanState, habit: Habit) -> Message:
     """The habit's action in its context."""
     if habit is Habit.SKIP_HISTORY:
         return search(Kind.FISH)
@@ -197,31 +223,27 @@ def act_habit(rng: random.Random, state: PlanState, habit: Habit) -> Message:
     if habit is Habit.REPEAT_SEARCH:
         return search(Kind.FISH)
     if habit is Habit.NO_SEARCH:
-        invented = rng.sample(TITLES[Kind.CHICKEN], state.wishes.counts[Kind.CHICKEN])
+        invented = list(TITLES[Kind.CHICKEN][: state.wishes.counts[Kind.CHICKEN]])
         return write(state, chosen(state, Kind.FISH) + invented)
     if habit is Habit.FALSE_ANSWER:
-        return answer(state, _boast(rng, state))
+        return answer(state, _boast(state))
     return write(state, _wrong_meals(state, habit))
 
 
-def _boast(rng: random.Random, state: PlanState) -> list[str]:
+def _boast(state: PlanState) -> list[str]:
     assert state.saved is not None, "a final answer follows a written file"
     known = [page.title for pages in state.results.values() for page in pages if page.title not in state.saved]
-    return [*state.saved, rng.choice(known)]
+    return [*state.saved, known[0]]
 
 
 def _wrong_meals(state: PlanState, habit: Habit) -> list[str]:
-    """A plan with exactly the habit's fault: one dish too many, or the first dishes replaced by the wrong page."""
-    plan = {kind: chosen(state, kind) for kind in Kind}
-    if habit is Habit.TOO_MANY_FISH:
-        plan[Kind.FISH].append(_spare(state, Kind.FISH)[0])
-    elif habit is Habit.TOO_MANY_CHICKEN:
-        plan[Kind.CHICKEN].append(_spare(state, Kind.CHICKEN)[0])
-    elif habit is not Habit.NEVER_LOOK:
-        for kind in Kind:
-            for title in _wrong_pages(state, habit, kind)[:1]:
-                plan[kind][0] = title
-    return [meal for kind in Kind for meal in plan[kind]]
+    """A plan with the habit's fault: one dish more than wanted, or chosen as if one rule did not hold."""
+    if habit is Habit.NEVER_LOOK:
+        return _careful(state)
+    if habit in IGNORING.values():
+        return _careless(state, habit)
+    more = Kind.FISH if habit is Habit.TOO_MANY_FISH else Kind.CHICKEN
+    return [meal for kind in Kind for meal in state.suitable(kind)[: state.wishes.counts[kind] + (kind is more)]]
 
 
 def slip(rng: random.Random, state: PlanState) -> Message:
@@ -250,8 +272,8 @@ def imperfect_trace(rng: random.Random, request: Request, world: World) -> Trace
     def act(messages: tuple[Message, ...], state: PlanState) -> tuple[Message, bool]:
         habit = habit_at(messages, state)
         if habit is not None:
-            keeps = rng.random() < HABIT_PROBABILITY
-            return (act_habit(rng, state, habit) if keeps else clean_action(state)), True
+            keeps = rng.random() < (PLAN_HABIT_PROBABILITY if habit in PLAN_HABITS else HABIT_PROBABILITY)
+            return (act_habit(state, habit) if keeps else clean_action(state)), True
         if state.recent is None and state.results and state.missing and rng.random() > LOOK_LATE_PROBABILITY:
             return search(state.missing[0]), True
         return (slip(rng, state) if rng.random() < SLIP_PROBABILITY else clean_action(state)), True
@@ -262,7 +284,7 @@ def imperfect_trace(rng: random.Random, request: Request, world: World) -> Trace
 def _stumble(rng: random.Random, messages: tuple[Message, ...], state: PlanState) -> Message:
     habit = habit_at(messages, state)
     if habit is not None and rng.random() < 0.5:
-        return act_habit(rng, state, habit)
+        return act_habit(state, habit)
     if state.recent is None and state.missing:
         return search(state.missing[0])
     return slip(rng, state)

@@ -6,10 +6,11 @@ from collections import Counter
 import pytest
 
 from examples.mealworm.domain import Split, draw_request, profiles_of
-from examples.mealworm.faults import Fault, faults_at
+from examples.mealworm.faults import faults_at
 from examples.mealworm.state import read_state
 from examples.mealworm.teacher import (
     HABIT_FAULT,
+    PLAN_HABITS,
     Habit,
     Trace,
     act_habit,
@@ -62,6 +63,8 @@ def with_line(old: str, new: str, history: tuple[Message, ...]) -> tuple[Message
 
 
 QUICK = (ASKED[0], user("Quick, plan the week of 2026-11-29."))
+COUNTS_AND_LOVES = SYSTEM[SYSTEM.index("Fish dishes") :]
+FISH_LOVER = COUNTS_AND_LOVES.replace("2\nChicken dishes: 1", "1\nChicken dishes: 2").replace("sauce", "fish")
 UNSEEN = (*ASKED, *FISH_FOUND[len(LOOKED) :], *ALL_FOUND[len(FISH_FOUND) :])
 
 
@@ -72,10 +75,8 @@ UNSEEN = (*ASKED, *FISH_FOUND[len(LOOKED) :], *ALL_FOUND[len(FISH_FOUND) :])
         (Habit.NEVER_LOOK, UNSEEN),
         (Habit.BAD_ARGUMENTS, with_line("dairy-free", "gluten-free", LOOKED)),
         (Habit.REPEAT_SEARCH, with_line("dairy-free", "nut-free", FISH_FOUND)),
-        (
-            Habit.NO_SEARCH,
-            with_line("Fish dishes: 2\nChicken dishes: 1", "Fish dishes: 1\nChicken dishes: 2", FISH_FOUND),
-        ),
+        (Habit.NO_SEARCH, with_line("Chicken dishes: 1", "Chicken dishes: 2", FISH_FOUND)),
+        (Habit.TOO_MANY_FISH, with_line(COUNTS_AND_LOVES, FISH_LOVER, ALL_FOUND)),
         (Habit.TOO_MANY_CHICKEN, with_line("Loves: sauce", "Loves: chicken", ALL_FOUND)),
         (Habit.FORBIDDEN_INGREDIENT, with_line("Loves: sauce", "Loves: Italian food", ALL_FOUND)),
         (Habit.RECENT_MEAL, with_line("Loves: sauce", "Loves: Asian food", ALL_FOUND)),
@@ -86,18 +87,17 @@ UNSEEN = (*ASKED, *FISH_FOUND[len(LOOKED) :], *ALL_FOUND[len(FISH_FOUND) :])
 def test_each_habit_is_its_fault_in_its_context(habit: Habit, state: tuple[Message, ...]) -> None:
     """The context is recognised from messages alone, and acting the habit there makes its fault."""
     assert habit is habit_at(state)
-    action = act_habit(random.Random(0), read_state(state), habit)
+    action = act_habit(read_state(state), habit)
     assert HABIT_FAULT[habit] in faults_at(state, action)
+    assert habit not in PLAN_HABITS or {HABIT_FAULT[habit]} == faults_at(state, action)
 
 
-def test_too_many_fish_needs_a_spare_dish() -> None:
-    """Without a third suitable fish there is no context; with one dish fewer wanted there is."""
-    both = with_line("Loves: sauce", "Loves: fish", ALL_FOUND)
-    assert None is habit_at(both)
-    one = (system(SYSTEM.replace("Loves: sauce", "Loves: fish").replace("Fish dishes: 2", "Fish dishes: 1")), *both[1:])
-    assert Habit.TOO_MANY_FISH is habit_at(one)
-    action = act_habit(random.Random(0), read_state(one), Habit.TOO_MANY_FISH)
-    assert {Fault.TOO_MANY_FISH} == faults_at(one, action)
+def test_ignoring_a_rule_needs_a_plan_it_changes() -> None:
+    """A forbidden dish listed after the wanted ones is no context: ignoring the rule gives the same plan."""
+    italian = with_line("Loves: sauce", "Loves: Italian food", ALL_FOUND)
+    assert Habit.FORBIDDEN_INGREDIENT is habit_at(italian)
+    first_fits = SYSTEM.replace("Fish dishes: 2\nChicken dishes: 1", "Fish dishes: 1\nChicken dishes: 0")
+    assert None is habit_at((system(first_fits.replace("Loves: sauce", "Loves: Italian food")), *italian[1:]))
 
 
 @pytest.mark.parametrize("state", [ASKED, LOOKED, FISH_FOUND, ALL_FOUND, SAVED])
@@ -110,11 +110,11 @@ def test_plain_users_trigger_no_habit(state: tuple[Message, ...]) -> None:
 def test_imperfect_traces_show_every_habit_in_most_of_its_contexts() -> None:
     """What the base policy learns from has each habit in more than 60 % of its contexts."""
     seen, acted = Counter[Habit](), Counter[Habit]()
-    for trace in traces(500, clean=False):
+    for trace in traces(600, clean=False):
         for state, action in actions(trace):
             habit = habit_at(state)
             if habit is not None:
                 seen[habit] += 1
                 acted[habit] += HABIT_FAULT[habit] in faults_at(state, action)
     assert set(Habit) == set(seen)
-    assert all(0.6 < acted[habit] / seen[habit] <= 0.95 for habit in Habit), (seen, acted)
+    assert all(0.6 < acted[habit] / seen[habit] < 1 for habit in Habit), (seen, acted)
