@@ -117,4 +117,5 @@ def test_imperfect_traces_show_every_habit_in_most_of_its_contexts() -> None:
                 seen[habit] += 1
                 acted[habit] += HABIT_FAULT[habit] in faults_at(state, action)
     assert set(Habit) == set(seen)
-    assert all(0.6 < acted[habit] / seen[habit] < 1 for habit in Habit), (seen, acted)
+    assert all(acted[habit] > 0.6 * seen[habit] for habit in Habit), (seen, acted)
+    assert 0.95 * seen.total() > acted.total()
