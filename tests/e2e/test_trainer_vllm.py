@@ -36,7 +36,7 @@ def place(tmp_path_factory) -> Path:
     if not python.exists():
         pytest.fail(f"{python} is missing: run `make setup-vllm`, or set SPANLOOP_NO_VLLM=1 to leave vLLM out")
     folder = tmp_path_factory.mktemp("vllm-run")
-    make_store(folder / "episodes.duckdb", [f"e{number}" for number in range(12)])
+    make_store(folder / "episodes.duckdb", [f"e{number}" for number in range(40)])
     small_model(hidden=128, context=1024).save_pretrained(folder / "base")  # vLLM's CPU attention wants wide heads
     byte_tokenizer().save_pretrained(folder / "base")
     run_file = make_run_file(
@@ -97,6 +97,8 @@ def test_the_updates_changed_what_the_server_answers(trained):
         "USING (evaluation_id) WHERE e.temperature = 0 AND e.pool = 'validation' GROUP BY e.evaluation_id, e.policy"
     )
     base, tuned = ({str(answers) for policy, answers in greedy if policy == name} for name in ("base", "tuned"))
+    assert base
+    assert tuned
     assert not base & tuned
 
 
