@@ -1,6 +1,6 @@
 """Make a base policy: `python -m examples.mealworm.make_base_policy`. About a quarter of an hour on one core.
 
-The shipped policy was not made by one run of this script: its competent stage used the same recipe with each batch split
+The shipped policy was not made by one run of this script: its competent stage used the same recipe with a batch split
 over two processes. One run of this script with its defaults reached 0.85 clean episodes greedy, where the shipped one's
 competent stage reached 1.00; see the decision note on the example's base policy.
 
