@@ -42,7 +42,7 @@ from trainer.rollouts.in_process import InProcessSampler
 
 POLICY = Path(__file__).parent / "policy"
 SIZE = ModelSize()
-COMPETENCE = Schedule(num_steps=700, batch_size=32, matrix_lr=0.02, other_lr=3e-3)
+COMPETENCE = Schedule(num_steps=1400, batch_size=32, matrix_lr=0.02, other_lr=3e-3)
 HABITS = Schedule(num_steps=300, batch_size=32, matrix_lr=0.01, other_lr=1.5e-3, flat_share=0.4)
 FOCUS_SHARE = 0.6
 """Of the habit traces drawn where a habit shows in the plan itself; in production these are one in ten points, too few
@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--from-competent", action="store_true", help="skip competence: start from the one in --work")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # sums in one order: the same weights again on the same kind of machine
     torch.manual_seed(options.seed)
     encoder = Encoder(build_tokenizer())
     if options.from_competent:

@@ -15,5 +15,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Small tensors gain nothing from threads."""
+    """Small tensors gain nothing from threads; the tests after these get theirs back, since sums depend on them."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
