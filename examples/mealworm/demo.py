@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from examples.mealworm.closed_loop import ClosedLoop, closed_loop
-from examples.mealworm.outcome import AT_ONE, GREEDY, Results, control_summary, last_checkpoint, summary, table
+from examples.mealworm.outcome import AT_ONE, GREEDY, Results, control_summary, details, last_checkpoint, summary, table
 from examples.mealworm.processes import DemoError, receiver, run, stop_on_sigterm
 from examples.mealworm.recording import production_requests, record, sample_of, wait_until_stored
 from trainer.grpo.policy import load_policy
@@ -107,7 +107,8 @@ def demo(folder: Path, size: Size, *, seed: int, control: str | None) -> None:
     found = {**summary(results), **_closed_loop_numbers(loop), "controls": controls, "seconds": seconds}
     target = paths.folder / "result.json"
     target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    say(f"\n{table(results)}\n\n{loop.table()}\n\nreport: {report}\nresult: {target}   ({seconds:.0f} s)")
+    say(f"\n{table(results)}\n\n{details(results)}\n\n{loop.table()}\n")
+    say(f"report: {report}\nresult: {target}   ({seconds:.0f} s)")
 
 
 def say(text: str) -> None:

@@ -221,6 +221,32 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def details(results: Results) -> str:
+    """What a mean hides: the base at its best temperature, rewards by turn, and rewards by habit."""
+    temperature, mean = results.best_base()
+    lines = [f"the base at its best temperature ({temperature:g}): {mean:.3f}", "", _detail_head("by turn", "points")]
+    for step in results.steps:
+        at_one, greedy = results.find(AT_ONE, step_index=step), results.find(GREEDY, step_index=step)
+        values = (row for one in (at_one, greedy) for row in (one.baseline_mean, one.candidate_mean))
+        lines.append(_detail_row(f"turn {step}", at_one.num_points, *values))
+    lines += ["", _detail_head("in the context of a habit", "answers")]
+    at_ones, greedies = results.by_habit(AT_ONE), results.by_habit(GREEDY)
+    for habit, one in at_ones.items():
+        best = greedies.get(habit, {})
+        values = (cells.get(name) for cells in (one, best) for name in ("base_mean", "tuned_mean"))
+        lines.append(_detail_row(habit, int(one["num_answers"]), *values))
+    return "\n".join(lines)
+
+
+def _detail_head(what: str, counted: str) -> str:
+    return f"{what:25} {counted:>8}   {'T = 1':>6} {'tuned':>6}   {'greedy':>6} {'tuned':>6}"
+
+
+def _detail_row(name: str, count: int, *values: float | None) -> str:
+    one, one_tuned, greedy, greedy_tuned = (number(value) for value in values)
+    return f"{name:25} {count:>8}   {one:>6} {one_tuned:>6}   {greedy:>6} {greedy_tuned:>6}"
+
+
 def _side(row: Compared) -> str:
     interval = f"{number(row.gain, sign=True)} [{number(row.gain_low, sign=True)}, {number(row.gain_high, sign=True)}]"
     return f"{number(row.baseline_mean):>6} {number(row.candidate_mean):>6}  {interval:>24}"

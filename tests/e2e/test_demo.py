@@ -120,6 +120,8 @@ def test_the_quick_demo_runs_to_its_end(tmp_path: Path) -> None:
     assert 1 == len(result["controls"])
     assert "recorded" in done.stdout
     assert "closed loop" in done.stdout
+    assert "the base at its best temperature" in done.stdout
+    assert {"turn 0", "skip_history"} <= {line.split("  ")[0] for line in done.stdout.splitlines()}
     assert Path(done.stdout.split("report: ")[1].splitlines()[0]).is_file()
     assert [] == processes_of(folder)
 
