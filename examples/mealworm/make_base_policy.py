@@ -1,8 +1,7 @@
-"""Make a base policy: `python -m examples.mealworm.make_base_policy`. About a quarter of an hour on one core.
+"""Make a base policy: `python -m examples.mealworm.make_base_policy`. About forty minutes on one core.
 
-The shipped policy was not made by one run of this script: its competent stage used the same recipe with a batch split
-over two processes. One run of this script with its defaults reached 0.85 clean episodes greedy, where the shipped one's
-competent stage reached 1.00; see the decision note on the example's base policy.
+The shipped policy is what one run of this script with its defaults wrote; the decision note on the example's base policy
+has its figures.
 
 Competence first: clean traces until a tiny model can plan without fault. Then habits: a short fine-tuning on traces of
 an agent with all failures Mealworm's author lists. A policy that never could act well shows nothing.
