@@ -200,6 +200,7 @@ def read_call(
             notes=notes,
             raw=raw.about,
             lossy_history=is_altered or is_lossy,
+            continues_response_id=raw.continues_response_id,
         )
     )
     return (_altered(call) if is_altered else call), blobs

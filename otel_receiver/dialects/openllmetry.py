@@ -16,7 +16,7 @@ from otel_receiver.dialects.langgraph import named_agent
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_spans import read_tool_execution
-from otel_receiver.dialects.traceloop_tools import unwrapped
+from otel_receiver.dialects.tool_wrappers import traceloop_tool
 from otel_receiver.dialects.values import as_word, first_word
 from otel_receiver.spans import LogRecord, Span
 
@@ -91,7 +91,7 @@ def _read_call(span: Span, logs: tuple[LogRecord, ...]) -> tuple[ModelCall, tupl
 
 
 def _read_tool(span: Span, logs: tuple[LogRecord, ...]) -> ToolExecution:
-    return read_tool_execution(span, unwrapped(merged(sources(span, logs))))
+    return read_tool_execution(span, traceloop_tool(merged(sources(span, logs))))
 
 
 def _context(span: Span) -> Context:

@@ -1,7 +1,8 @@
-"""What tool spans of OpenLLMetry and the Traceloop SDK wrap around a tool's arguments and its result.
+"""What tool spans of OpenLLMetry, the Traceloop SDK and LangSmith wrap around a tool's arguments and its result.
 
-The SDK's decorators write `{"args", "kwargs"}` and the result's JSON; the LangChain instrumentation writes
-`{"input_str", "inputs", "kwargs"}`, whose `kwargs` hold the call's id, and `{"output", "kwargs"}`.
+The Traceloop SDK's decorators write `{"args", "kwargs"}` and the result's JSON; OpenLLMetry's LangChain instrumentation
+writes `{"input_str", "inputs", "kwargs"}`, whose `kwargs` hold the call's id, and `{"output", "kwargs"}`. LangSmith
+writes the arguments by name, or LangChain's text of them as `{"input"}`, and `{"output"}`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _TOOL_STATUS = "gen_ai.tool.status"
 Source = Mapping[str, object]
 
 
-def unwrapped(source: Source) -> Source:
+def traceloop_tool(source: Source) -> Source:
     """The span's attributes with its arguments, result and call id in OTel's places, out of their wrappers."""
     told: dict[str, object] = dict(source)
     asked = _held(first_present(source, ARGUMENTS, "traceloop.entity.input"))
@@ -35,6 +36,20 @@ def unwrapped(source: Source) -> Source:
     return told
 
 
+def langsmith_tool(source: Source, asked: object, told: object) -> dict[str, object]:
+    """The span's attributes with its arguments and result in OTel's places; `asked` and `told` are LangSmith's."""
+    held = as_mapping(read_structured(told).value) or {}
+    result = held["output"] if set(held) == {"output"} else told
+    given = as_mapping(read_structured(asked).value) or {}
+    written = _written(given["input"]) if set(given) == {"input"} else None
+    return {
+        **source,
+        ARGUMENTS: asked if written is None else compact_json(written),
+        # A message that LangChain returned stays whole, for it says more than its text.
+        RESULT: told if as_mapping(result) is not None else result,
+    }
+
+
 def _held(value: object) -> Source | None:
     """The mapping in the value's JSON; cheap for values that hold no wrapper."""
     text = as_text(value)
@@ -46,9 +61,16 @@ def _langchain_arguments(asked: Source) -> object:
     inputs = as_mapping(asked.get("inputs"))
     if inputs is not None:
         return compact_json(inputs)
-    text = as_text(asked.get("input_str")) or ""
-    written = as_mapping(read_structured(text).value) or as_mapping(read_repr(text).value)
-    return text if written is None else compact_json(written)
+    written = _written(asked.get("input_str"))
+    return as_text(asked.get("input_str")) if written is None else compact_json(written)
+
+
+def _written(value: object) -> Source | None:
+    """The mapping that a text spells, as JSON or as Python writes it."""
+    text = as_text(value)
+    if text is None:
+        return None
+    return as_mapping(read_structured(text).value) or as_mapping(read_repr(text).value)
 
 
 def _decorator_arguments(asked: Source) -> object:
