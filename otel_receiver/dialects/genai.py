@@ -199,6 +199,7 @@ def read_call(
             tools=tools,
             notes=notes,
             raw=raw.about,
+            model=raw.model,
             lossy_history=is_altered or is_lossy,
             continues_response_id=raw.continues_response_id,
         )

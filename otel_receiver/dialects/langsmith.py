@@ -13,7 +13,7 @@ from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Read
 from otel_receiver.dialects.fields import context_of
 from otel_receiver.dialects.genai import read_call
 from otel_receiver.dialects.genai_parts import TOOLS
-from otel_receiver.dialects.json_text import read_json
+from otel_receiver.dialects.json_text import read_json, read_structured
 from otel_receiver.dialects.langgraph import langgraph_agent
 from otel_receiver.dialects.messages import read_messages
 from otel_receiver.dialects.model_call import completed_usage
@@ -50,6 +50,7 @@ class LangSmith:
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the run's kind."""
+        span = _decoded(span)
         kind = (as_word(span.attributes.get(KIND)) or "").lower()
         reference, context = _reference(span), _context(span, kind)
         if kind == "llm":
@@ -61,6 +62,17 @@ class LangSmith:
         if kind == "chain":
             return Reading(span=reference, context=context, agent=_read_run(span))
         return Reading(span=reference, context=context)
+
+
+def _decoded(span: Span) -> Span:
+    """The span with text for bytes: older versions hand the blobs over as bytes, and newer OTel SDKs send them so."""
+    if not any(isinstance(value, bytes) for value in span.attributes.values()):
+        return span
+    attributes = {
+        key: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for key, value in span.attributes.items()
+    }
+    return replace(span, attributes=attributes)
 
 
 def _reference(span: Span) -> SpanRef:
@@ -77,9 +89,9 @@ def _read_call(span: Span, logs: tuple[LogRecord, ...]) -> tuple[ModelCall, tupl
     attributes = span.attributes
     raw = RawValues(attributes.get(PROMPT), _answered(attributes.get(COMPLETION)))
     call, blobs = read_call(span, logs, extra=raw)
-    counted = as_text(attributes.get(f"{METADATA}usage_metadata"))
+    counted = as_mapping(read_structured(attributes.get(f"{METADATA}usage_metadata")).value)
     if counted is not None:
-        call = replace(call, usage=completed_usage(call.usage, read_usage(as_mapping(read_json(counted).value) or {})))
+        call = replace(call, usage=completed_usage(call.usage, read_usage(counted)))
     return call, blobs
 
 

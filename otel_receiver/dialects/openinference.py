@@ -38,6 +38,9 @@ MODEL = "llm.model_name"
 
 _AUXILIARY_KINDS = frozenset({"GUARDRAIL", "EVALUATOR"})
 _RUN_KINDS = frozenset({"AGENT", "CHAIN"})
+_AGENTS_SDK = ".openai_agents"
+"""The instrumentation that names an agent by its graph node's id alone up to 1.4, and by the span's name before that;
+its root, an agent's span too, is named after the workflow."""
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
@@ -76,6 +79,8 @@ def _context(span: Span) -> Context:
     agent = None
     if metadata is not None and "langgraph" in metadata:
         agent = langgraph_agent(as_mapping(read_json(metadata).value) or {})
+    if span.scope_name.endswith(_AGENTS_SDK) and as_word(span.attributes.get(KIND)) == "AGENT":
+        agent = first_word(span.attributes, "graph.node.id") or (span.name if span.parent_span_id else None)
     return context_of(span, OpenInference.name, agent_name=first_word(span.attributes, "agent.name") or agent)
 
 

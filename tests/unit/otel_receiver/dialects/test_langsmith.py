@@ -58,6 +58,23 @@ def test_usage_that_only_the_metadata_tell():
     assert Usage(input_tokens=5, output_tokens=2, cache_read_tokens=3) == call.usage
 
 
+def test_blobs_may_be_bytes():
+    """Older versions write the blobs as bytes, and the usage as a structure."""
+    attributes = {
+        "langsmith.span.kind": "llm",
+        "gen_ai.prompt": json.dumps(ASKED).encode(),
+        "gen_ai.completion": json.dumps({"role": "assistant", "content": "Grüezi."}, ensure_ascii=False).encode(),
+        "langsmith.metadata.usage_metadata": {"input_tokens": 5, "output_tokens": 2},
+    }
+    (call,) = read_span(make_span(attributes)).model_calls
+    assert call.output is not None
+    assert [("user", "Hi"), ("assistant", "Grüezi.")] == brief([*call.messages, call.output])
+    assert ("m", Usage(input_tokens=5, output_tokens=2), frozenset()) == (call.model, call.usage, call.flags)
+    tool = {**attributes, "langsmith.span.kind": "tool", "gen_ai.prompt": b'{"a":1}', "gen_ai.completion": b'{"b":2}'}
+    (execution,) = read_span(make_span(tool)).tool_executions
+    assert ('{"a":1}', '{"b":2}') == (execution.arguments, execution.result)
+
+
 def test_a_wrapped_responses_client():
     """Requests and responses of the Responses API, and the response that the request goes on from."""
     asked = {"model": "m", "instructions": "Be brief.", "input": "Hi", "previous_response_id": "r0"}

@@ -372,3 +372,20 @@ def test_the_response_tells_which_one_it_goes_on_from():
     told = {"id": "r1", "previous_response_id": "r0", "output": [], "status": "completed"}
     call = agents_call([{"role": "user", "content": "Hi"}], output__value=json.dumps(told))
     assert ("r0", "r1") == (call.continues_response_id, call.response_id)
+
+
+@pytest.mark.parametrize(
+    ("scope", "attributes", "parent", "agent"),
+    [
+        ("openai_agents", {"graph.node.id": "weather"}, "00f067aa0ba902b7", "weather"),
+        ("openai_agents", {}, "00f067aa0ba902b7", "run"),
+        ("openai_agents", {}, "", None),
+        ("agno", {"graph.node.id": "weather"}, "00f067aa0ba902b7", None),
+    ],
+)
+def test_older_openai_agents_name_the_agent_by_its_node_or_span(scope, attributes, parent, agent):
+    """Up to 1.4 the node's id names the agent, before that its span; a root is a workflow's, other ids no names."""
+    span = make_span(
+        {KIND: "AGENT", **attributes}, "run", scope_name=f"openinference.instrumentation.{scope}", parent_span_id=parent
+    )
+    assert agent == read_span(span).context.agent_name
