@@ -10,7 +10,6 @@ from tests.unit.otel_receiver.episodes.factories import (
     call,
     episodes,
     flags,
-    hex_id,
     result,
     root,
     says,
@@ -92,12 +91,14 @@ def test_calls_that_name_each_other_are_left_alone():
 
 def test_the_traces_of_one_chain_meet():
     """A call whose predecessor is in another trace proposes that trace by the response's id."""
-    earlier, later = [root(), first()], [root(trace=2), second(trace=2)]
+    earlier = [root(), call(2, 10, ASKED, ANSWER, response_id="r1")]
+    later = [root(trace=2), second([SYSTEM, user("And Rome?")], trace=2)]
     after = {link.after_hash for link in trace_links(earlier)} - {None}
     before = {link.before_hash for link in trace_links(later)} - {None}
     assert after & before
-    (episode,) = assemble([*earlier, *later], EndReason.IMPORTED).episodes
-    assert [hex_id(2, 16), hex_id(3, 16)] == [step.span_id for step in episode.steps]
+    found = assemble([*earlier, *later], EndReason.IMPORTED).episodes
+    assert [[2], [3]] == shape(found)
+    assert 4 == len(found[1].steps[0].messages)
 
 
 def test_a_failed_call_without_content_ends_its_run():
@@ -114,6 +115,8 @@ def test_a_failed_call_without_content_ends_its_run():
 
 def test_a_failed_call_without_content_after_an_answer_is_no_step_of_it():
     """After an answer the run's episode is over; what failed then is not known to belong to it."""
-    failed = call(3, 30, [], None, tools=None, finish_reason=None, span={"failed": True})
+    failed = call(3, 30, [], None, tools=None, model=None, finish_reason=None, span={"failed": True})
     answered = call(2, 10, ASKED, ANSWER)
-    assert [[2], [3]] == shape(episodes([root(), answered, failed]))
+    found = episodes([root(), answered, failed])
+    assert [[2], [3]] == shape(found)
+    assert "not_policy" not in flags(found[1])
