@@ -71,6 +71,9 @@ class ModelCall:
     lossy_history: bool = False
     """The sender reports earlier messages with less than the model was shown (text beside tool calls lost), so assembly
     restores them from the calls that made them. `False`: the prompt is what was sent."""
+    continues_response_id: str | None = None
+    """The response this call goes on from by its id alone: the provider put that call's prompt and answer before
+    `messages`, which hold only what is new."""
     flags: frozenset[QualityFlag] = frozenset()
 
 

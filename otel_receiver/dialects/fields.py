@@ -91,6 +91,10 @@ CONVERSATION_KEYS = (
     "traceloop.association.properties.session_id",
     "traceloop.association.properties.thread_id",
     "traceloop.association.properties.conversation_id",
+    "traceloop.association.properties.chat_id",
+    "traceloop.association.properties.sessionId",
+    "traceloop.association.properties.threadId",
+    "traceloop.association.properties.conversationId",
     "gcp.vertex.agent.session_id",
     "mlflow.trace.session",
 )
@@ -104,6 +108,7 @@ USER_KEYS = (
     "llm.user",
     "langsmith.metadata.user_id",
     "traceloop.association.properties.user_id",
+    "traceloop.association.properties.userId",
     "mlflow.trace.user",
 )
 AGENT_KEYS = (

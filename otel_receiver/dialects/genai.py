@@ -199,7 +199,9 @@ def read_call(
             tools=tools,
             notes=notes,
             raw=raw.about,
+            model=raw.model,
             lossy_history=is_altered or is_lossy,
+            continues_response_id=raw.continues_response_id,
         )
     )
     return (_altered(call) if is_altered else call), blobs

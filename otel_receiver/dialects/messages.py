@@ -70,7 +70,8 @@ def read_message(value: object, notes: Notes, *, default: Role = Role.USER) -> t
         notes.flag(QualityFlag.MESSAGE_UNPARSED)
         return ()
     if source.get("type") in _ITEM_TYPES and "role" not in source:
-        return build(_item_role(source), read_part(source, notes))
+        parts = read_part(source, notes)
+        return build(_item_role(source), parts) if parts else ()  # reasoning that is kept from us is no message
     if role is not Role.ASSISTANT and first_word(source, "tool_call_id", "toolCallId") is not None:
         role = Role.TOOL
     parts = _result_parts(source, notes) if role is Role.TOOL else _parts(source, notes)

@@ -42,6 +42,7 @@ class CallEvidence:
     streamed: bool | None = None
     auxiliary: bool = False
     lossy_history: bool = False
+    continues_response_id: str | None = None
 
 
 def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
@@ -65,10 +66,11 @@ def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
         model=request_model_of(evidence.source) or evidence.model,
         response_model=response_model_of(evidence.source) or _raw(evidence).model or evidence.response_model,
         response_id=response_id_of(evidence.source) or _raw(evidence).response_id,
-        usage=_usage(usage_of(evidence.source), _raw(evidence).usage),
+        usage=completed_usage(usage_of(evidence.source), _raw(evidence).usage),
         streamed=evidence.streamed if evidence.streamed is not None else streamed_of(evidence.source),
         auxiliary=evidence.auxiliary,
         lossy_history=evidence.lossy_history,
+        continues_response_id=evidence.continues_response_id,
         flags=notes.flags,
     )
     return call, notes.blobs
@@ -91,8 +93,8 @@ def _finish_reason(evidence: CallEvidence) -> str | None:
     return finish_reason_of(evidence.source) or carried or _raw(evidence).finish_reason
 
 
-def _usage(told: Usage, raw: Usage) -> Usage:
-    """The attributes' counts, completed from the raw response."""
+def completed_usage(told: Usage, raw: Usage) -> Usage:
+    """The attributes' counts, completed from another carrier's."""
     return Usage(
         input_tokens=raw.input_tokens if told.input_tokens is None else told.input_tokens,
         output_tokens=raw.output_tokens if told.output_tokens is None else told.output_tokens,

@@ -7,6 +7,7 @@ langchain, anthropic, crewai, smolagents, dspy, llama-index, haystack.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading
 from otel_receiver.dialects.candidates import Carried, best, judged_by
@@ -16,7 +17,7 @@ from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
 from otel_receiver.dialects.indexed_messages import indexed_answer, indexed_prompt
 from otel_receiver.dialects.json_text import looks_like_json, read_json, read_structured
 from otel_receiver.dialects.langgraph import langgraph_agent
-from otel_receiver.dialects.messages import read_messages
+from otel_receiver.dialects.messages import read_messages, with_system
 from otel_receiver.dialects.model_call import CallEvidence, build_call
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.raw_values import RawValues
@@ -26,7 +27,7 @@ from otel_receiver.dialects.tool_spans import read_tool_execution
 from otel_receiver.dialects.tools import read_tools
 from otel_receiver.dialects.values import as_bool, as_items, as_mapping, as_text, as_word, first_word
 from otel_receiver.spans import LogRecord, Span
-from spanloop.records import Message, QualityFlag, ToolDefinition
+from spanloop.records import Message, QualityFlag, Role, ToolDefinition
 
 KIND = "openinference.span.kind"
 INPUT_LIST = "llm.input_messages"
@@ -37,6 +38,9 @@ MODEL = "llm.model_name"
 
 _AUXILIARY_KINDS = frozenset({"GUARDRAIL", "EVALUATOR"})
 _RUN_KINDS = frozenset({"AGENT", "CHAIN"})
+_AGENTS_SDK = ".openai_agents"
+"""The instrumentation that names an agent by its graph node's id alone up to 1.4, and by the span's name before that;
+its root, an agent's span too, is named after the workflow."""
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
@@ -75,6 +79,8 @@ def _context(span: Span) -> Context:
     agent = None
     if metadata is not None and "langgraph" in metadata:
         agent = langgraph_agent(as_mapping(read_json(metadata).value) or {})
+    if span.scope_name.endswith(_AGENTS_SDK) and as_word(span.attributes.get(KIND)) == "AGENT":
+        agent = first_word(span.attributes, "graph.node.id") or (span.name if span.parent_span_id else None)
     return context_of(span, OpenInference.name, agent_name=first_word(span.attributes, "agent.name") or agent)
 
 
@@ -107,6 +113,7 @@ def read_indexed_call(
             response_model=answered if asked is not None and answered != asked else None,
             streamed=_streamed(span, parameters),
             auxiliary=auxiliary,
+            continues_response_id=raw.continues_response_id,
         )
     )
 
@@ -117,11 +124,27 @@ def _prompt(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, 
     found = best(direct, exhaustive=True)
     if found is not None and not is_lossy and _is_enough(found, raw):
         return judged_by(raw.prompt(), found) if raw.request_mentions('"is_error"') else found
-    return best((lambda: found, raw.prompt), exhaustive=True)
+    return best((lambda: found, lambda: _instructed(raw.prompt(), found)), exhaustive=True)
+
+
+def _instructed(carried: Carried | None, found: Carried | None) -> Carried | None:
+    """The raw prompt with the instructions found elsewhere: openai-agents writes the items of the input alone."""
+    if carried is None or found is None or _instructions(carried.messages):
+        return carried
+    return replace(carried, messages=with_system(_instructions(found.messages), carried.messages))
+
+
+def _instructions(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    return tuple(message for message in messages if message.role in (Role.SYSTEM, Role.DEVELOPER))
 
 
 def _is_enough(found: Carried, raw: RawValues) -> bool:
-    """Whether the raw request can add nothing: the prompt is sound, or lacks only ids that the request lacks too."""
+    """Whether the raw request can add nothing: the prompt is sound, or lacks only ids that the request lacks too.
+
+    Instructions alone are no prompt: openai-agents spells out only an input that is a list.
+    """
+    if len(_instructions(found.messages)) == len(found.messages):
+        return False
     lacks_ids = found.notes.flags == {QualityFlag.IDS_SYNTHESISED}
     return found.is_sound or (lacks_ids and not raw.request_mentions("tool_call_id"))
 

@@ -14,8 +14,10 @@ from otel_receiver.dialects.python_reprs import has_reprs, repr_answer, repr_pro
 from otel_receiver.dialects.raw import RawResponse, read_request, read_response, request_model, request_tools
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.tools import read_tools
-from otel_receiver.dialects.values import as_items, as_mapping, as_text
+from otel_receiver.dialects.values import as_items, as_mapping, as_text, first_word
 from spanloop.records import QualityFlag, ToolDefinition
+
+_PREVIOUS = "previous_response_id"
 
 
 class RawValues:
@@ -55,8 +57,7 @@ class RawValues:
 
     def request_mentions(self, word: str) -> bool:
         """Whether the word stands anywhere in the request: cheap, before parsing it."""
-        text = as_text(self._request)
-        return word in text if text is not None else self._request is not None
+        return _mentions(self._request, word)
 
     def prompt(self) -> Carried | None:
         """The prompt in the request."""
@@ -106,9 +107,23 @@ class RawValues:
         return () if tools is None and {"messages", "model"} <= set(source) else tools
 
     @property
+    def continues_response_id(self) -> str | None:
+        """The response that the request goes on from, as the request says it or OpenAI's response repeats it."""
+        asked = self.request.value if self.request_mentions(_PREVIOUS) else None
+        found = first_word(as_mapping(asked) or {}, _PREVIOUS)
+        if found is not None or not _mentions(self._response, _PREVIOUS):
+            return found
+        return first_word(as_mapping(self.response.value) or {}, _PREVIOUS)
+
+    @property
     def model(self) -> str | None:
         """The model the request asks for."""
         return request_model(self.request.value) if self.request_mentions('"model') else None
+
+
+def _mentions(value: object, word: str) -> bool:
+    text = as_text(value)
+    return word in text if text is not None else value is not None
 
 
 def _is_readable(value: object) -> bool:

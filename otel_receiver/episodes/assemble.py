@@ -17,6 +17,7 @@ from otel_receiver.dialects.base import Reading
 from otel_receiver.episodes.auxiliary import auxiliary_segments
 from otel_receiver.episodes.calls import Call, calls_of, is_output_tool
 from otel_receiver.episodes.chains import Predecessors
+from otel_receiver.episodes.continued import restore_continued
 from otel_receiver.episodes.conversations import Conversation, conversations
 from otel_receiver.episodes.executions import Execution, match_executions
 from otel_receiver.episodes.history import Histories, Turn
@@ -73,7 +74,7 @@ def trace_links(readings: Iterable[Reading]) -> tuple[CallLink, ...]:
 def _inferences(tree: SpanTree, prefixes: PrefixTree) -> tuple[Call, ...]:
     """The inferences that count: each once, as complete as its spans make it, without replaced attempts."""
     merged = merge_twins(tuple(calls_of(tree)), prefixes)
-    return drop_retried(restore_from_runs(merged), prefixes)
+    return drop_retried(restore_from_runs(restore_continued(merged)), prefixes)
 
 
 def _feedback(tree: SpanTree) -> tuple[Feedback, ...]:

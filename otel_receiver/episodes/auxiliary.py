@@ -55,6 +55,8 @@ def _is_aside(segment: Segment, main: Call) -> bool:
     call = segment.calls[0]
     if len(segment.calls) > 1 or segment.links[0] is not None or _uses_tools(segment.calls):
         return False
+    if call.ref.failed and not call.report.messages:
+        return False  # what it was asked is not known
     if call.system and main.system and alike(call.system, main.system):
         return False
     if not call.system and not main.system:

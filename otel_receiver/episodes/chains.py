@@ -73,6 +73,7 @@ class Predecessors:
         self._answered = _Shelf()
         self._asked = _Shelf()
         self._outputs = _Shelf()
+        self._told = _Shelf()
         self._last_questions = _Shelf()
         self._continued: set[Call] = set()
         self._ends = {call: prefixes.end(call.body) for call in calls}
@@ -103,6 +104,8 @@ class Predecessors:
     def _index(self, call: Call) -> None:
         end = self._ends[call]
         self._asked.add(end if call.report.messages else None, call)
+        if call.report.messages:
+            self._told.add(None, call)
         if call.body and call.body[-1].role is Role.USER:
             self._last_questions.add(self._prefixes.parents[end], call)
         if call.output is not None:
@@ -113,7 +116,7 @@ class Predecessors:
     def _link(self, call: Call) -> Link | None:
         body = call.body
         if not body:
-            return self._without_content(call) if not call.report.messages else None
+            return None if call.report.messages else self._without_content(call) or self._failed_untold(call)
         node = self._ends[call]
         while node != ROOT:
             depth = self._prefixes.depths[node]
@@ -189,6 +192,19 @@ class Predecessors:
                 return None
             return Link(earlier=latest, later=call, gap=Gap.NO_CONTENT, tail=0, boundary=Boundary.CONTINUES)
         return None
+
+    def _failed_untold(self, call: Call) -> Link | None:
+        """For a failed call without messages, the last call of its run, if it called tools: the run broke off there.
+
+        Some senders write a call's content only once it has an answer.
+        """
+        if not call.ref.failed or call.report.auxiliary:
+            return None
+        near = next((near for area, near in self._told.near(None, call) if area == call.scope), [])
+        latest = max((other for other in near if other.order < call.order), key=lambda other: other.order, default=None)
+        if latest is None or latest.report.auxiliary or answered(latest):
+            return None
+        return Link(earlier=latest, later=call, gap=Gap.NO_CONTENT, tail=0, boundary=Boundary.CONTINUES)
 
     def _best(self, call: Call, fitting: Sequence[Call], gap: Gap, tail: int) -> Link:
         ranked = sorted(fitting, key=lambda other: self._rank(other, call), reverse=True)

@@ -48,8 +48,8 @@ _HIDING = "Remove the OPENINFERENCE_HIDE_* variables, or the same settings of Tr
 
 MEANINGS: Mapping[QualityFlag, Meaning] = {
     QualityFlag.PROMPT_TRUNCATED: Meaning(
-        when="The span reports dropped attributes, its message indexes have gaps or do not begin at 0, or its "
-        "JSON is cut.",
+        when="The span reports dropped attributes, its message indexes have gaps or do not begin at 0, its JSON is "
+        "cut, or it goes on from a response whose call did not arrive.",
         effect=UNTRAINABLE,
         advice=f"{_ATTRIBUTE_LIMIT}.",
         by_dialect={

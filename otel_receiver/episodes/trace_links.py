@@ -86,6 +86,8 @@ def _befores(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     """Hashes of what the call may continue."""
     if call.report.response_id and not call.report.messages:
         yield _labelled("response", call.report.response_id)
+    if call.report.continues_response_id:
+        yield _labelled("response", call.report.continues_response_id)
     if _is_rootless(call) and call.report.messages:
         yield _labelled("retry", prefixes.digest(prefixes.end(call.body)))
     answer = next((i for i in reversed(range(len(call.body))) if call.body[i].role is Role.ASSISTANT), None)

@@ -1,4 +1,4 @@
-"""A model server that answers by a script, in OpenAI's chat form and in Anthropic's messages form.
+"""A model server that answers by a script, in OpenAI's chat and Responses forms and in Anthropic's messages form.
 
 The script, told by the conversation so far: asked for the weather, the model says a sentence and calls `get_weather`
 for Paris and for Atlantis, which fails; then calls it for Rome; then answers. Asked about tomorrow, it calls once and
@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.golden.capture.responses_api import Reply, responses_answer, responses_events, responses_input
+
 QUESTIONS = ("What is the weather in Paris and Atlantis?", "And tomorrow in Rome?")
 SCRIPT = (
     (
@@ -21,7 +23,6 @@ SCRIPT = (
     ),
     ((None, (("call_r2", "Rome"),)), ("Tomorrow Rome is rainy.", ())),
 )
-Reply = tuple[str | None, tuple[tuple[str, str], ...]]
 
 
 def weather(city: str) -> str:
@@ -142,12 +143,24 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/messages"):
             self._send("application/json", json.dumps(anthropic_answer(request, Handler.number)))
             return
+        if self.path.endswith("/responses"):
+            reply = reply_to(responses_input(request))
+            self._answer_responses(responses_answer(request, reply, Handler.number), stream=request.get("stream"))
+            return
         answer = openai_answer(request, Handler.number)
         if not request.get("stream"):
             self._send("application/json", json.dumps(answer))
             return
         lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in openai_chunks(answer)]
         self._send("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
+
+    def _answer_responses(self, answer: dict[str, object], *, stream: object) -> None:
+        if not stream:
+            self._send("application/json", json.dumps(answer))
+            return
+        numbered = ({**event, "sequence_number": index} for index, event in enumerate(responses_events(answer)))
+        lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered]
+        self._send("text/event-stream", "".join(lines))
 
     def _send(self, kind: str, body: str, *, status: int = 200) -> None:
         data = body.encode()

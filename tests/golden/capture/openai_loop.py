@@ -42,16 +42,26 @@ def asking_again(client: object) -> object:
 
 def run(client: object, *, stream: bool = False) -> None:
     """Ask both questions; the second continues the first's history."""
-    messages: list[dict[str, object]] = [{"role": "system", "content": SYSTEM}]
+    messages = opening()
     for question in QUESTIONS:
-        messages.append({"role": "user", "content": question})
-        while True:
-            answer = _ask(client, messages, stream=stream)
-            messages.append(answer)
-            if not answer.get("tool_calls"):
-                break
-            for call in answer["tool_calls"]:
-                messages.append({"role": "tool", "tool_call_id": call["id"], "content": result_of(call)})
+        turn(client, messages, question, stream=stream)
+
+
+def opening() -> list[dict[str, object]]:
+    """The messages of a conversation that has not begun."""
+    return [{"role": "system", "content": SYSTEM}]
+
+
+def turn(client: object, messages: list[dict[str, object]], question: str, *, stream: bool) -> str:
+    """The answer to a question, which goes on from the messages and is added to them with all that led to it."""
+    messages.append({"role": "user", "content": question})
+    while True:
+        answer = _ask(client, messages, stream=stream)
+        messages.append(answer)
+        if not answer.get("tool_calls"):
+            return answer["content"]
+        for call in answer["tool_calls"]:
+            messages.append({"role": "tool", "tool_call_id": call["id"], "content": result_of(call)})
 
 
 def _ask(client: object, messages: list[dict[str, object]], *, stream: bool) -> dict[str, object]:

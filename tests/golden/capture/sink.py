@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 STACK_TRACES = ("exception.stacktrace", "error.stack_trace")
+TRACED_FILE = re.compile(r'File "[^"]*/')
+"""A file in a stack trace that stands in an error's message, up to the file's own name."""
 
 
 class Capture:
@@ -38,6 +41,8 @@ class Capture:
             # Stack traces hold the paths of the machine that captured; no dialect reads them.
             kept = [pair for pair in holder.attributes if pair.key not in STACK_TRACES]
             del holder.attributes[:]
+            for pair in (pair for pair in kept if pair.value.HasField("string_value")):
+                pair.value.string_value = TRACED_FILE.sub('File "', pair.value.string_value)
             holder.attributes.extend(kept)
         path.write_bytes(request.SerializeToString())
         print(path, len(spans), "spans")

@@ -1,0 +1,64 @@
+"""Put before a prompt what the provider put before it: OpenAI's Responses may go on from one that is named by its id.
+
+Such a call reports only what is new to the conversation. Where the call that gave the named response is among the
+calls, its prompt and answer are put before the new messages; else the prompt is flagged as cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from otel_receiver.episodes.calls import SYSTEM_ROLES, Call, with_report
+from spanloop.records import Message, QualityFlag
+
+
+def restore_continued(calls: Sequence[Call]) -> tuple[Call, ...]:
+    """The calls, those that go on from another's response with that call's messages before their own."""
+    if all(call.report.continues_response_id is None for call in calls):
+        return tuple(calls)
+    given = Counter(call.report.response_id for call in calls)
+    by_response = {call.report.response_id: call for call in calls if given[call.report.response_id] == 1}
+    by_response.pop(None, None)
+    whole: dict[Call, Call] = {}
+    for call in calls:
+        path = _unrestored(call, by_response, whole)
+        for waiting in reversed(path):
+            earlier = by_response.get(waiting.report.continues_response_id)
+            whole[waiting] = _restored(waiting, whole.get(earlier) if earlier is not None else None)
+    return tuple(whole[call] for call in calls)
+
+
+def _unrestored(call: Call, by_response: Mapping[str | None, Call], whole: Mapping[Call, Call]) -> list[Call]:
+    """The call and those before it that are not restored yet, the latest first; a circle ends where it began."""
+    path: dict[Call, None] = {}
+    waiting: Call | None = call
+    while waiting is not None and waiting not in whole and waiting not in path:
+        path[waiting] = None
+        name = waiting.report.continues_response_id
+        waiting = by_response.get(name) if name is not None else None
+    return list(path)
+
+
+def _restored(call: Call, earlier: Call | None) -> Call:
+    """The call after the earlier one; the same call when it goes on from nothing."""
+    if call.report.continues_response_id is None:
+        return call
+    if earlier is None or earlier.output is None:
+        return replace(call, report=replace(call.report, flags=call.report.flags | {QualityFlag.PROMPT_TRUNCATED}))
+    messages = (*_before(call, earlier), *call.body)
+    report = replace(
+        call.report,
+        messages=messages,
+        flags=call.report.flags | (earlier.report.flags & {QualityFlag.PROMPT_TRUNCATED}),
+        continues_response_id=None,
+    )
+    return with_report(call, report).flagged(QualityFlag.HISTORY_REPAIRED)
+
+
+def _before(call: Call, earlier: Call) -> tuple[Message, ...]:
+    """What the model was shown before the new messages; instructions hold for one call and are given anew."""
+    own = tuple(message for message in call.report.messages if message.role in SYSTEM_ROLES)
+    assert earlier.output is not None
+    return (*own, *earlier.body, earlier.output) if own else (*earlier.report.messages, earlier.output)
