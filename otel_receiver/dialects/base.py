@@ -71,6 +71,9 @@ class ModelCall:
     lossy_history: bool = False
     """The sender reports earlier messages with less than the model was shown (text beside tool calls lost), so assembly
     restores them from the calls that made them. `False`: the prompt is what was sent."""
+    detached: bool = False
+    """The span was written after the call, outside its running context: the span of the client's own instrumentation,
+    if there is one, is the root of another trace."""
     flags: frozenset[QualityFlag] = frozenset()
 
 
