@@ -69,7 +69,7 @@ def read_message(value: object, notes: Notes, *, default: Role = Role.USER) -> t
     if source is None:
         notes.flag(QualityFlag.MESSAGE_UNPARSED)
         return ()
-    if source.get("type") in _ITEM_TYPES and "role" not in source:
+    if "role" not in source and (source.get("type") in _ITEM_TYPES or _is_bare_call(source)):
         return build(_item_role(source), read_part(source, notes))
     if role is not Role.ASSISTANT and first_word(source, "tool_call_id", "toolCallId") is not None:
         role = Role.TOOL
@@ -155,6 +155,11 @@ def role_of(source: Mapping[str, object]) -> Role | None:
             if role is not None:
                 return role
     return None
+
+
+def _is_bare_call(source: Mapping[str, object]) -> bool:
+    """Whether an element of OpenAI's `tool_calls` stands where a message should."""
+    return source.get("type") == "function" and as_mapping(source.get("function")) is not None
 
 
 def _item_role(source: Mapping[str, object]) -> Role:
