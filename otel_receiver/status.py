@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,12 @@ from otel_receiver.errors import ConfigError
 from otel_receiver.ingest_log import IngestLog
 from otel_receiver.store import Store
 from spanloop.records import BLOCKING_FLAGS
+
+NO_MODEL_CALLS = (
+    "no span of this service reports a model call: instrument the model's client as well (with CrewAI's wrappers, the "
+    "client's own instrumentation, or CrewAI's event listener), and export logs if calls are reported as log records."
+)
+"""What the operator of a service is told whose spans show agents and tools alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +59,9 @@ class StatusReport:
         """For machines; the advice is beside each sender."""
         store = asdict(self.store)
         store["senders"] = [
-            asdict(sender) | {"flags": [asdict(item) for item in advice(sender)]} for sender in self.store.senders
+            asdict(sender)
+            | {"flags": [asdict(item) for item in advice(sender)], "remedy": remedy(sender, self.store.senders)}
+            for sender in self.store.senders
         ]
         return {"store_path": self.store_path, "store": store, "log": asdict(self.log) if self.log else None}
 
@@ -70,7 +79,7 @@ class StatusReport:
                 f"store, {self.log.dead_letter_bytes} bytes of dead letters"
             )
         for sender in store.senders:
-            lines += _sender_lines(sender)
+            lines += _sender_lines(sender, remedy(sender, store.senders))
         lines += [f"problem: {count} records: {reason}" for reason, count in store.problems]
         return "\n".join(lines)
 
@@ -94,7 +103,13 @@ def advice(sender: SenderStatus) -> tuple[Advice, ...]:
     return tuple(sorted(items, key=lambda item: (not item.blocking, -item.count, item.flag)))
 
 
-def _sender_lines(sender: SenderStatus) -> list[str]:
+def remedy(sender: SenderStatus, senders: Sequence[SenderStatus]) -> str | None:
+    """What a sender lacks that no flag of a step can tell: model calls, in all its service's spans."""
+    has_calls = any(other.num_steps for other in senders if other.service_name == sender.service_name)
+    return None if has_calls or sender.dialect is None else NO_MODEL_CALLS
+
+
+def _sender_lines(sender: SenderStatus, lack: str | None) -> list[str]:
     share = f"{sender.trainable_share:.0%} of {sender.num_steps} steps trainable" if sender.num_steps else "no steps"
     name = sender.service_name or "(no service name)"
     lines = [
@@ -103,7 +118,7 @@ def _sender_lines(sender: SenderStatus) -> list[str]:
     for item in advice(sender):
         mark = "!" if item.blocking else "-"
         lines.append(f"  {mark} {item.flag} x {item.count}: {item.remedy}")
-    return lines
+    return lines if lack is None else [*lines, f"  ! {lack}"]
 
 
 def _log_status(directory: Path, store: StoreStatus) -> LogStatus | None:

@@ -74,6 +74,9 @@ class ModelCall:
     continues_response_id: str | None = None
     """The response this call goes on from by its id alone: the provider put that call's prompt and answer before
     `messages`, which hold only what is new."""
+    detached: bool = False
+    """The span was written after the call, outside its running context: the span of the client's own instrumentation,
+    if there is one, is the root of another trace."""
     flags: frozenset[QualityFlag] = frozenset()
 
 

@@ -69,7 +69,7 @@ def read_message(value: object, notes: Notes, *, default: Role = Role.USER) -> t
     if source is None:
         notes.flag(QualityFlag.MESSAGE_UNPARSED)
         return ()
-    if source.get("type") in _ITEM_TYPES and "role" not in source:
+    if "role" not in source and (source.get("type") in _ITEM_TYPES or _is_bare_call(source)):
         parts = read_part(source, notes)
         return build(_item_role(source), parts) if parts else ()  # reasoning that is kept from us is no message
     if role is not Role.ASSISTANT and first_word(source, "tool_call_id", "toolCallId") is not None:
@@ -156,6 +156,11 @@ def role_of(source: Mapping[str, object]) -> Role | None:
             if role is not None:
                 return role
     return None
+
+
+def _is_bare_call(source: Mapping[str, object]) -> bool:
+    """Whether an element of OpenAI's `tool_calls` stands where a message should."""
+    return source.get("type") == "function" and as_mapping(source.get("function")) is not None
 
 
 def _item_role(source: Mapping[str, object]) -> Role:

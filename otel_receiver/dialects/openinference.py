@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading
+from otel_receiver.dialects import crewai
+from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading, ToolExecution
 from otel_receiver.dialects.candidates import Carried, best, judged_by
 from otel_receiver.dialects.fields import Source, context_of, request_model_of
 from otel_receiver.dialects.genai_parts import TOOLS, answer_carriers, prompt_carriers, sources
+from otel_receiver.dialects.haystack_messages import read_invocations
 from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
 from otel_receiver.dialects.indexed_messages import indexed_answer, indexed_prompt
 from otel_receiver.dialects.json_text import looks_like_json, read_json, read_structured
@@ -20,6 +22,7 @@ from otel_receiver.dialects.langgraph import langgraph_agent
 from otel_receiver.dialects.messages import read_messages, with_system
 from otel_receiver.dialects.model_call import CallEvidence, build_call
 from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.python_reprs import has_reprs, held_under, repr_prompt
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_ids import complete_ids
@@ -35,6 +38,7 @@ OUTPUT_LIST = "llm.output_messages"
 TOOL_LIST = "llm.tools"
 PARAMETERS = "llm.invocation_parameters"
 MODEL = "llm.model_name"
+REQUEST, OUTPUT = "input.value", "output.value"
 
 _AUXILIARY_KINDS = frozenset({"GUARDRAIL", "EVALUATOR"})
 _RUN_KINDS = frozenset({"AGENT", "CHAIN"})
@@ -62,13 +66,18 @@ class OpenInference:
         reference, context = span_ref(span), _context(span)
         if kind == "TOOL":
             return Reading(span=reference, context=context, tool_executions=(read_tool_execution(span),))
+        if kind in _RUN_KINDS and _invokes_tools(span):
+            return Reading(span=reference, context=context, tool_executions=_invocations(span))
         if kind in _RUN_KINDS:
             return Reading(span=reference, context=context, agent=_read_run(span, is_agent=kind == "AGENT"))
         if kind in _AUXILIARY_KINDS and MODEL not in span.attributes:
             return Reading(span=reference, context=context, agent=AgentRun(is_agent=False, auxiliary=True))
         is_call = kind == "LLM" and not span.name.endswith(_NO_CALL_SUFFIXES)
         if is_call or kind in _AUXILIARY_KINDS:
-            call, blobs = read_indexed_call(span, logs, auxiliary=not is_call)
+            is_event = crewai.is_event_listener(span)
+            held = crewai.restored(span) if is_event else span
+            call, blobs = read_indexed_call(held, logs, auxiliary=not is_call)
+            call = replace(call, detached=True) if is_event else call
             return Reading(span=reference, context=context, model_calls=(call,), blobs=blobs)
         return Reading(span=reference, context=context)
 
@@ -76,12 +85,17 @@ class OpenInference:
 def _context(span: Span) -> Context:
     """The span's context; LangGraph tells the agent in the metadata only."""
     metadata = as_text(span.attributes.get("metadata"))
-    agent = None
+    agent = _node_of(span) if as_word(span.attributes.get(KIND)) == "AGENT" else None
     if metadata is not None and "langgraph" in metadata:
         agent = langgraph_agent(as_mapping(read_json(metadata).value) or {})
     if span.scope_name.endswith(_AGENTS_SDK) and as_word(span.attributes.get(KIND)) == "AGENT":
         agent = first_word(span.attributes, "graph.node.id") or (span.name if span.parent_span_id else None)
     return context_of(span, OpenInference.name, agent_name=first_word(span.attributes, "agent.name") or agent)
+
+
+def _node_of(span: Span) -> str | None:
+    """The agent's name in the graph: CrewAI and AutoGen give agents an id that is their name, and no other name."""
+    return first_word(span.attributes, "graph.node.name", "graph.node.id")
 
 
 def read_indexed_call(
@@ -91,7 +105,7 @@ def read_indexed_call(
     attributes = span.attributes
     lists = read_all_indexed(attributes, (INPUT_LIST, OUTPUT_LIST, TOOL_LIST))
     places = sources(span, logs)
-    raw = RawValues(attributes.get("input.value"), attributes.get("output.value"))
+    raw = RawValues(attributes.get(REQUEST), attributes.get(OUTPUT))
     notes = Notes()
     prompt = _prompt(lists[INPUT_LIST], places, raw, is_lossy=bool(span.dropped_attributes_count))
     answer = _answer(lists[OUTPUT_LIST], places, raw)
@@ -224,9 +238,23 @@ def _read_run(span: Span, *, is_agent: bool) -> AgentRun:
     """A run; its history is read from whole message lists in its output, on agents and on roots."""
     if not is_agent and span.parent_span_id:
         return AgentRun(is_agent=False)
-    text = as_text(span.attributes.get("output.value"))
+    text = as_text(span.attributes.get(OUTPUT))
     if text is None or '"messages"' not in text or not looks_like_json(text):
         return AgentRun(is_agent=is_agent)
-    held = as_items((as_mapping(read_json(text).value) or {}).get("messages"))
+    value, notes = read_json(text).value, Notes()
+    held = as_items((as_mapping(value) or {}).get("messages"))
+    messages = repr_prompt(value, notes) if has_reprs(value) else read_messages(held, notes)
+    return AgentRun(is_agent=is_agent, history=complete_ids(messages, notes))
+
+
+def _invokes_tools(span: Span) -> bool:
+    """Whether the span is of Haystack's tool invoker, which runs all tools of a turn."""
+    return (
+        span.name.startswith("ToolInvoker.") or '{"tool_messages"' in (as_text(span.attributes.get(OUTPUT)) or "")[:32]
+    )
+
+
+def _invocations(span: Span) -> tuple[ToolExecution, ...]:
     notes = Notes()
-    return AgentRun(is_agent=is_agent, history=complete_ids(read_messages(held, notes), notes))
+    asked, given = (read_structured(span.attributes.get(key)).value for key in (REQUEST, OUTPUT))
+    return read_invocations(held_under(asked, "messages", notes), held_under(given, "tool_messages", notes), notes)

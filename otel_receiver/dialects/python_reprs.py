@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from otel_receiver.dialects.finish import finish_reason
+from otel_receiver.dialects.haystack_messages import about_reply, in_chat_form, is_haystack_repr
 from otel_receiver.dialects.messages import join_adjacent, read_message
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.pyrepr import read_repr
@@ -59,13 +59,15 @@ def repr_answer(value: object, notes: Notes) -> RawResponse:
         return RawResponse(message=None)
     whole = chunks[0] if len(chunks) == 1 else _put_together(chunks)
     said = _message({"role": "assistant", **_known(whole)}, notes)
-    about = as_mapping(whole.get("_meta")) or {}
-    return RawResponse(
-        message=said[0] if said else None,
-        finish_reason=finish_reason(about.get("finish_reason")),
-        model=first_word(about, "model"),
-        usage=_usage(chunks),
-    )
+    if is_haystack_repr(whole):
+        return about_reply(whole, said[0] if said else None)
+    return RawResponse(message=said[0] if said else None, usage=_usage(chunks))
+
+
+def held_under(value: object, key: str, notes: Notes) -> Mapping[str, object]:
+    """The objects whose reprs a structure lists under a key, under that key."""
+    items = as_items((as_mapping(value) or {}).get(key)) or ()
+    return {key: [held for item in items for held in _objects(item, notes)]}
 
 
 def _objects(item: object, notes: Notes) -> tuple[Source, ...]:
@@ -82,8 +84,8 @@ def _objects(item: object, notes: Notes) -> tuple[Source, ...]:
 
 def _message(held: Source, notes: Notes) -> tuple[Message, ...]:
     """The messages of one object."""
-    if "_content" in held or "_role" in held:
-        return read_message(_haystack(held), notes)
+    if is_haystack_repr(held):
+        return read_message(in_chat_form(held), notes)
     if "blocks" in held:
         return read_message(_llama_index(held), notes)
     return read_message(_without_nothing(held), notes)
@@ -98,24 +100,6 @@ def _without_nothing(held: Source) -> dict[str, object]:
 def _known(whole: Source) -> dict[str, object]:
     """An answer's fields that count: agno leaves the role of a streamed answer out."""
     return {key: value for key, value in whole.items() if value is not None}
-
-
-def _haystack(held: Source) -> dict[str, object]:
-    """Haystack's message in the chat form."""
-    parts = as_items(held.get("_content")) or ()
-    content: list[object] = []
-    for item in parts:
-        part = as_mapping(item) or {}
-        if part.get("__class__") == "ToolCall":
-            call = {"type": "tool_call", "id": part.get("id"), "name": part.get("tool_name")}
-            content.append({**call, "arguments": part.get("arguments")})
-        elif part.get("__class__") == "ToolCallResult":
-            origin = as_mapping(part.get("origin")) or {}
-            result = {"type": "tool_result", "tool_call_id": origin.get("id"), "name": origin.get("tool_name")}
-            content.append({**result, "content": part.get("result"), "is_error": part.get("error")})
-        else:
-            content.append({"type": "text", "text": first_present(part, "text", "reasoning_text")})
-    return {"role": held.get("_role"), "content": content}
 
 
 def _llama_index(held: Source) -> dict[str, object]:

@@ -16,6 +16,7 @@ from otel_receiver.dialects.base import Dialect, Reading
 from otel_receiver.dialects.feedback import read_log_feedback, read_span_feedback
 from otel_receiver.dialects.genai import BareGenAI, GenAI
 from otel_receiver.dialects.google_adk import GoogleADK
+from otel_receiver.dialects.haystack import Haystack
 from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.litellm import LiteLLM
@@ -51,6 +52,7 @@ DIALECTS: tuple[Dialect, ...] = (
     OpenLIT(),
     OpenLLMetry(),
     MLflow(),
+    Haystack(),
     GenAI(),
     VectorStore(),
     BareGenAI(),

@@ -12,7 +12,10 @@ from spanloop.records import Message, QualityFlag, Role, ToolResult, ToolStatus
 
 
 def observe(turn: Turn, executions: Sequence[Execution]) -> tuple[tuple[Message, ...], frozenset[QualityFlag]]:
-    """The results in the order of the calls, then those of none of them; flags of what is missing or guessed."""
+    """The results in the order of the calls, then those of none of them; flags of what is missing or guessed.
+
+    A guess that tells nothing the history does not is no doubt about the step.
+    """
     calls = turn.action.tool_calls if turn.action is not None else ()
     by_id = {result.call_id: result for message in turn.results if (result := message.tool_result) is not None}
     reports = {execution.call_id: execution for execution in executions}
@@ -20,12 +23,13 @@ def observe(turn: Turn, executions: Sequence[Execution]) -> tuple[tuple[Message,
     observed: list[ToolResult] = []
     for call in calls:
         execution = reports.get(call.id)
-        result = _observed(call.id, call.name, by_id.pop(call.id, None), execution)
+        told = by_id.pop(call.id, None)
+        result = _observed(call.id, call.name, told, execution)
         if result is not None:
             observed.append(result)
         elif not is_output_tool(call.name):
             flags.add(QualityFlag.TOOL_RESULT_MISSING)
-        if execution is not None and execution.guessed:
+        if execution is not None and execution.guessed and result is not told:
             flags.add(QualityFlag.AMBIGUOUS_MATCH)
     observed.extend(by_id.values())
     return tuple(Message(role=Role.TOOL, parts=(result,)) for result in observed), frozenset(flags)
@@ -37,7 +41,8 @@ def _observed(call_id: str, name: str, told: ToolResult | None, execution: Execu
         return told
     status = _status(execution)
     if told is not None:
-        return replace(told, status=status) if told.status is ToolStatus.UNKNOWN else told
+        learns = told.status is ToolStatus.UNKNOWN and status is not ToolStatus.UNKNOWN
+        return replace(told, status=status) if learns else told
     content = execution.report.result
     if content is None and status is ToolStatus.ERROR:
         content = execution.reading.span.error

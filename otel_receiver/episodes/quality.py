@@ -72,6 +72,7 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
             "pydantic_ai": _PYDANTIC_CONTENT,
             "vercel": "Set recordInputs and recordOutputs to true in experimental_telemetry.",
             "google_adk": "Set ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true, and export logs as well as traces.",
+            "haystack": "Set HAYSTACK_CONTENT_TRACING_ENABLED=true before Haystack is imported.",
         },
     ),
     QualityFlag.CONTENT_REDACTED: Meaning(

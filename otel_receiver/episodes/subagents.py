@@ -41,7 +41,9 @@ class ParentFinder:
         self._tree = tree
         self._turns = turns
         self._owners = {call: segment for segment in segments for call in segment.calls}
-        self._starters = {_span(execution.reading): execution for execution in executions}
+        self._starters: dict[Span, list[Execution]] = defaultdict(list)
+        for execution in executions:
+            self._starters[_span(execution.reading)].append(execution)
         self._runs: dict[Span, list[Call]] = defaultdict(list)
         for call in sorted(self._owners, key=lambda call: call.order):
             self._runs[(call.ref.trace_id, span_id_of(call.place.agent))].append(call)
@@ -53,11 +55,12 @@ class ParentFinder:
 
     def _by_tool_span(self, segment: Segment) -> Parent | None:
         tool = segment.calls[0].place.tool
-        execution = self._starters.get(_span(tool)) if tool is not None else None
-        if execution is None:
+        executions = self._starters.get(_span(tool), []) if tool is not None else []
+        if not executions:
             return None
+        execution, is_known = _starter(executions, segment.calls[0].context.agent_name)
         if execution.call is not None:
-            return Parent(segment=self._owners[execution.call], call_id=execution.call_id)
+            return Parent(segment=self._owners[execution.call], call_id=execution.call_id if is_known else None)
         started_by = self._latest_before(execution.reading, span_id_of(execution.place.agent))
         return Parent(segment=started_by, call_id=execution.report.call_id) if started_by is not None else None
 
@@ -89,6 +92,15 @@ class ParentFinder:
         start = NO_TIME if reading.span.started_at is None else reading.span.started_at
         position = bisect_right(calls, start, key=lambda call: call.order[0])
         return self._owners[calls[position - 1]] if position else None
+
+
+def _starter(executions: Sequence[Execution], agent: str | None) -> tuple[Execution, bool]:
+    """The execution that a segment ran in, and whether it is known: a span may hold all tools of a turn."""
+    if len(executions) == 1:
+        return executions[0], True
+    name = (agent or "").lower()
+    named = [execution for execution in executions if name and name in execution.report.name.lower()]
+    return (named[0], True) if len(named) == 1 else (executions[0], False)
 
 
 def _span(reading: Reading) -> Span:

@@ -41,7 +41,7 @@ def call_links(calls: Sequence[Call], links: Mapping[Call, Link], prefixes: Pref
     found: list[CallLink] = []
     for call in sorted(calls, key=lambda call: call.order):
         befores = () if call in inside else set(_befores(call, prefixes))
-        afters = () if call in continued else set(_afters(call, prefixes))
+        afters = () if call in continued and not call.report.detached else set(_afters(call, prefixes))
         found.extend(_end(call, before=before) for before in sorted(befores))
         found.extend(_end(call, after=after) for after in sorted(afters))
     return tuple(found)
@@ -101,7 +101,8 @@ def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     if call.report.response_id:
         yield _labelled("response", call.report.response_id)
     end = prefixes.end(call.body)
-    if _is_rootless(call) and call.attempt_failed and call.report.messages:
+    asks_again = (_is_rootless(call) and call.attempt_failed) or call.report.detached
+    if asks_again and call.report.messages:
         yield _labelled("retry", prefixes.digest(end))
     if call.output is None or not call.report.messages:
         return

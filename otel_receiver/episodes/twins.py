@@ -2,7 +2,8 @@
 
 Two instrumentations on one client, a framework over a client, a wrapper that called nothing: a call is known again, in
 this order of certainty, by its response id, by an enclosing span with an equal answer, by an equal prompt and answer at
-the same time, and by an equal prompt on a span without any answer. Fields come from the richest report; every span id
+the same time (in another trace too, where a sender reports calls outside their context), and by an equal prompt on a
+span without any answer. Fields come from the richest report; every span id
 is kept; the call is flagged.
 """
 
@@ -33,6 +34,7 @@ def merge_twins(calls: Sequence[Call], prefixes: PrefixTree) -> tuple[Call, ...]
     _join_by_response(calls, groups)
     wrappers = _join_nested(calls, groups, prefixes)
     _join_same_prompt(calls, groups, prefixes)
+    _join_detached(calls, groups, prefixes)
     return tuple(sorted((_merged(group, wrappers) for group in groups.members()), key=lambda call: call.order))
 
 
@@ -146,6 +148,27 @@ def _join_siblings(runs: Iterable[Sequence[Call]], groups: _Groups) -> None:
                 groups.join(one, other)
 
 
+def _join_detached(calls: Sequence[Call], groups: _Groups, prefixes: PrefixTree) -> None:
+    """Join a call that was reported outside its running context with the client's span of it, a trace of its own."""
+    waiting: dict[int, list[Call]] = defaultdict(list)
+    for call in sorted((call for call in calls if call.report.detached), key=lambda call: call.order):
+        waiting[_prompt(call, prefixes)].append(call)
+    roots = (call for call in calls if call.ref.parent_span_id is None and not call.report.detached)
+    for inner in sorted(roots, key=lambda call: call.order) if waiting else ():
+        fitting = waiting.get(_prompt(inner, prefixes), [])
+        outer = next((call for call in fitting if _is_detached_twin(call, inner)), None)
+        if outer is not None:
+            fitting.remove(outer)
+            groups.join(outer, inner)
+
+
+def _is_detached_twin(outer: Call, inner: Call) -> bool:
+    """Whether the circumstances let two calls with one prompt be one: sender, conversation, time and answer."""
+    conversations = {outer.context.conversation_id, inner.context.conversation_id} - {None}
+    same_sender = outer.context.service_name == inner.context.service_name and len(conversations) < 2
+    return same_sender and _contains(outer, inner) and _agree(outer, inner)
+
+
 def _lies_within(inner: Call, outer: Call) -> bool:
     """Whether one call's known times lie within another's, without slack: siblings may follow each other closely."""
     outer_start, inner_start = outer.ref.started_at, inner.ref.started_at
@@ -229,19 +252,21 @@ def _merged(group: tuple[Call, ...], wrappers: frozenset[Call]) -> Call:
         return group[0]
     ranked = sorted((call for call in group if call not in wrappers), key=_richness, reverse=True)
     best = ranked[0]
+    anchor = next((call for call in ranked if call.report.detached), best)  # the run is in its trace
     context = best.context
     for other in ranked[1:]:
         context = completed(context, other.context)
-    outermost = _outermost([call for call in group if call in ranked and call.ref.trace_id == best.ref.trace_id])
-    spans = dict.fromkeys(call.ref.span_id for call in group if call.ref.span_id != best.ref.span_id)
+    outermost = _outermost([call for call in group if call in ranked and call.ref.trace_id == anchor.ref.trace_id])
+    spans = dict.fromkeys(call.ref.span_id for call in group if call.ref.span_id != anchor.ref.span_id)
     return replace(
         best,
         ref=replace(
-            best.ref,
+            anchor.ref,
             started_at=min((call.ref.started_at for call in ranked if call.ref.started_at is not None), default=None),
             ended_at=max((call.ref.ended_at for call in ranked if call.ref.ended_at is not None), default=None),
             succeeded=any(call.ref.succeeded for call in ranked),
         ),
+        index=anchor.index,
         place=outermost.place,
         context=context,
         report=_merged_report([call.report for call in ranked]),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -44,5 +45,16 @@ class Capture:
             for pair in (pair for pair in kept if pair.value.HasField("string_value")):
                 pair.value.string_value = TRACED_FILE.sub('File "', pair.value.string_value)
             holder.attributes.extend(kept)
+            for pair in holder.attributes:
+                pair.value.CopyFrom(_without_paths(pair.value))
+        for span in written:
+            span.status.message = span.status.message.replace(sys.prefix, "env")
         path.write_bytes(request.SerializeToString())
         print(path, len(spans), "spans")
+
+
+def _without_paths(value: AnyValue) -> AnyValue:
+    """The value; a text without the path of the environment that captured."""
+    if value.WhichOneof("value") != "string_value":
+        return value
+    return AnyValue(string_value=value.string_value.replace(sys.prefix, "env"))

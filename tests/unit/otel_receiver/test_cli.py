@@ -159,6 +159,19 @@ def test_status_says_what_arrived_and_how_to_fix_the_sender(tmp_path):
     assert "CAPTURE_MESSAGE_CONTENT" in remedies["content_missing"]
     assert 0 == report["log"]["uncommitted_bytes"]
     assert report["log"]["size_bytes"] > 0
+    assert [None] == [sender["remedy"] for sender in report["store"]["senders"]]
+
+
+def test_status_says_when_a_service_reports_no_model_call(tmp_path):
+    """Agents and tools without any model call make no episode; the operator is told what is not instrumented."""
+    payload = Path(__file__).parents[2] / "golden" / "payloads" / "oi_crewai_alone.traces.pb"
+    store = tmp_path / "e.duckdb"
+    run("import", "--store", store, payload)
+    text = run("status", "--store", store).stdout
+    assert "8 spans, no steps" in text
+    assert "! no span of this service reports a model call" in text
+    report = json.loads(run("status", "--store", store, "--json").stdout)
+    assert "instrument the model's client" in report["store"]["senders"][0]["remedy"]
 
 
 def test_wrong_usage_and_wrong_paths_have_their_exit_codes(tmp_path):

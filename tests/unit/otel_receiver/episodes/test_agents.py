@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from otel_receiver.dialects.base import Context
+import pytest
+
+from otel_receiver.dialects.base import Context, ToolExecution
 from spanloop.records import EndReason, EpisodeStatus
 from tests.unit.otel_receiver.episodes.factories import (
     SYSTEM,
@@ -50,6 +52,24 @@ def test_an_agent_inside_a_tool_is_an_episode_of_its_own():
     assert (boss.episode_id, "c1") == (helper.parent_episode_id, helper.parent_call_id)
     assert boss.parent_episode_id is None
     assert all("not_policy" not in flags(step) for step in helper.steps)
+
+
+@pytest.mark.parametrize(("name", "call_id"), [("Helper", "c2"), ("other", None), (None, None)])
+def test_one_span_may_hold_all_tools_of_a_turn(name, call_id):
+    """An agent inside such a span was started by the call that bears its name; by no known one where none does."""
+    both = says("", asks("c1", "x", name="look_up"), asks("c2", "x", name="ask_helper"))
+    runs = tuple(ToolExecution(name=call.name, call_id=call.id, result="ok") for call in both.tool_calls)
+    readings = [
+        agent(1, context=named("boss")),
+        call(2, 10, ASKED, both),
+        replace(tool(8, 30, took=60), tool_executions=runs),
+        agent(9, 31, 58, parent=8, context=named(name)),
+        *weather_run(10, 32, parent=9),
+        call(3, 100, [*ASKED, both, result("c1", "ok"), result("c2", "ok")], says("Sunny.")),
+    ]
+    found = {tuple(spans(episode)): episode for episode in episodes(readings)}
+    boss, helper = found[(2, 3)], found[(10, 11)]
+    assert (boss.episode_id, call_id) == (helper.parent_episode_id, helper.parent_call_id)
 
 
 def test_an_agent_inside_an_agent_has_a_parent_without_a_tool_call():

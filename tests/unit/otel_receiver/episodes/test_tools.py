@@ -71,6 +71,18 @@ def test_a_name_alone_is_a_guess():
     assert {"ambiguous_match"} == flags(step)
 
 
+def test_a_guess_that_adds_nothing_is_no_doubt():
+    """Tool spans that say only that a tool ran leave a history's results as they are; one that judges them does not."""
+    later = call(5, 50, [*ASKED, BOTH, result("c1", "sun"), result("c2", "rain")], says("Fine."))
+    ran = [tool(3, 30, status=ToolStatus.UNKNOWN), tool(4, 31, status=ToolStatus.UNKNOWN)]
+    (episode,) = episodes([root(), call(2, 10, ASKED, BOTH), *ran, later])
+    assert [("c1", "sun", "unknown"), ("c2", "rain", "unknown")] == observed(episode.steps[0])
+    assert set() == flags(episode.steps[0])
+    judged = [tool(3, 30, status=ToolStatus.ERROR), tool(4, 31, status=ToolStatus.UNKNOWN)]
+    (episode,) = episodes([root(), call(2, 10, ASKED, BOTH), *judged, later])
+    assert {"ambiguous_match"} == flags(episode.steps[0])
+
+
 def test_a_call_without_a_result_is_missing_one():
     """A call that no history and no span answers leaves the episode incomplete."""
     (episode,) = episodes([root(), call(2, 10, ASKED, BOTH), tool(3, 30, call_id="c1", result="sun")])

@@ -36,6 +36,17 @@ def test_calls_in_traces_of_their_own_meet():
     assert not meet([second], [first])
 
 
+def test_a_call_reported_outside_its_context_meets_the_clients_trace():
+    """Every such call does, also one that its own trace continues: the client's spans may be all of other traces."""
+    readings = weather_run()
+    apart = [replace(r, model_calls=tuple(replace(c, detached=True) for c in r.model_calls)) for r in readings]
+    clients = [
+        call(9, 12, reading.model_calls[0].messages, says("A"), trace=4, parent=None) for reading in readings[:1]
+    ]
+    assert meet([root(), *apart], clients)
+    assert not meet([root(), *readings], clients)
+
+
 def test_a_whole_trace_has_no_loose_end_before_it():
     """A run that begins with its own question continues nothing; its answer may be continued."""
     before, after = ends([root(), *weather_run()])

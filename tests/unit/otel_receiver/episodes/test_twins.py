@@ -60,6 +60,36 @@ def test_a_response_id_joins_spans_of_two_instrumentations():
     assert (hex_id(2, 16), (hex_id(9, 16),)) == (episode.steps[0].span_id, episode.steps[0].merged_span_ids)
 
 
+def test_a_call_reported_outside_its_context_meets_the_clients_span():
+    """The client's span is the root of another trace; both are one step, in the trace that holds the run."""
+    action = says("Let me see.", asks("c1", "Paris"))
+    mine = replace(OUTER, agent_name="boss")
+    outside = call(2, 10, ASKED, says("", *action.tool_calls), took=20, context=mine, detached=True, finish_reason=None)
+    client = call(9, 12, ASKED, action, took=10, trace=4, parent=None, context=INNER, response_id="r-1")
+    (episode,) = episodes([root(), outside, client])
+    (step,) = episode.steps
+    assert (hex_id(2, 16), (hex_id(9, 16),)) == (step.span_id, step.merged_span_ids)
+    assert outside.span.trace_id == step.trace_id
+    assert ("boss", "conv", "Let me see.", "r-1") == (
+        episode.agent_name,
+        episode.conversation_id,
+        step.action.text,
+        step.response_id,
+    )
+
+
+def test_a_call_outside_its_context_is_no_other_call():
+    """Another time, another conversation or another sender is another call, however equal prompt and answer are."""
+    outside = call(2, 10, ASKED, says("A"), took=20, context=OUTER, detached=True)
+    others = [
+        call(9, 60, ASKED, says("A"), trace=4, parent=None, context=INNER, took=100),
+        call(9, 12, ASKED, says("A"), trace=4, parent=None, context=replace(INNER, conversation_id="else")),
+        call(9, 12, ASKED, says("A"), trace=4, parent=None, context=replace(INNER, service_name="else")),
+        call(9, 12, ASKED, says("B"), trace=4, parent=None, context=INNER),
+    ]
+    assert [2, 2, 2, 2] == [len(episodes([root(), outside, other])) for other in others]
+
+
 def test_a_response_id_that_one_instrumentation_repeats_joins_nothing():
     """A model server that answers every call with one id does not make its calls one."""
     run = [
