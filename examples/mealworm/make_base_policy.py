@@ -1,7 +1,7 @@
 """Make a base policy: `python -m examples.mealworm.make_base_policy`. About forty minutes on one core.
 
-The shipped policy is what one run of this script with its defaults wrote; the decision note on the example's base policy
-has its figures.
+The shipped policy is what one run of this script with its defaults wrote; its figures stand in the decision note on the
+example's base policy.
 
 Competence first: clean traces until a tiny model can plan without fault. Then habits: a short fine-tuning on traces of
 an agent with all failures Mealworm's author lists. A policy that never could act well shows nothing.

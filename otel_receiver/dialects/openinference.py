@@ -45,6 +45,7 @@ _RUN_KINDS = frozenset({"AGENT", "CHAIN"})
 _AGENTS_SDK = ".openai_agents"
 """The instrumentation that names an agent by its graph node's id alone up to 1.4, and by the span's name before that;
 its root, an agent's span too, is named after the workflow."""
+_AGNO = ".agno"
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
@@ -94,8 +95,9 @@ def _context(span: Span) -> Context:
 
 
 def _node_of(span: Span) -> str | None:
-    """The agent's name in the graph: CrewAI and AutoGen give agents an id that is their name, and no other name."""
-    return first_word(span.attributes, "graph.node.name", "graph.node.id")
+    """The agent's name in the graph: CrewAI and AutoGen give agents an id that is their name; agno's means nothing."""
+    keys = ("graph.node.name",) if span.scope_name.endswith(_AGNO) else ("graph.node.name", "graph.node.id")
+    return first_word(span.attributes, *keys)
 
 
 def read_indexed_call(
