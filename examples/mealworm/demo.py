@@ -39,12 +39,12 @@ class Size:
 
     num_episodes: int
     num_closed_loop: int
-    """Episodes of held-out users before and after, at each temperature."""
+    """Episodes of held-out users before and after, at each temperature; with 200, one more that finishes is 0.005."""
     run_file: Path
     num_controls: int
 
 
-FULL = Size(num_episodes=600, num_closed_loop=200, run_file=HERE / "run.toml", num_controls=NUM_CONTROLS)
+FULL = Size(num_episodes=600, num_closed_loop=1000, run_file=HERE / "run.toml", num_controls=NUM_CONTROLS)
 QUICK = Size(num_episodes=60, num_closed_loop=20, run_file=HERE / "quick.toml", num_controls=1)
 
 
