@@ -203,8 +203,8 @@ def _value_or_text(text: str) -> object:
         compact_json(value)  # an overflowing number reads as infinity, which could not be written again
     except ValueError:
         return text
-    # A JSON string would read back as raw text; keep its quotes.
-    return text if isinstance(value, str) else value
+    # A JSON string would read back as raw text, and a null as no parameters at all: keep their spelling.
+    return text if value is None or isinstance(value, str) else value
 
 
 def tool_from_chat(chat: Mapping[str, object]) -> ToolDefinition:

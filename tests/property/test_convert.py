@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spanloop import records, wire
@@ -35,27 +35,34 @@ def media(text: st.SearchStrategy[str]) -> st.SearchStrategy[MediaPart]:
     )
 
 
-def messages(text: st.SearchStrategy[str]) -> st.SearchStrategy[Message]:
-    """Any valid message."""
-    spoken = st.lists(st.builds(TextPart, text=text) | media(text), max_size=3)
+def spoken(text: st.SearchStrategy[str]) -> st.SearchStrategy[list[TextPart | MediaPart]]:
+    """What any role can say."""
+    return st.lists(st.builds(TextPart, text=text) | media(text), max_size=3)
+
+
+def tool_messages(text: st.SearchStrategy[str]) -> st.SearchStrategy[Message]:
+    """A message with one tool's result."""
+    result = st.builds(
+        ToolResult, call_id=text, content=text, name=st.none() | text, status=st.sampled_from(records.ToolStatus)
+    )
+    return st.builds(Message, role=st.just(Role.TOOL), parts=st.tuples(result), name=st.none() | text)
+
+
+def answers(text: st.SearchStrategy[str]) -> st.SearchStrategy[Message]:
+    """An assistant's message with any of its parts."""
     reasoning = st.lists(st.builds(ReasoningPart, text=text, signature=st.none() | text), max_size=2)
     calls = st.lists(
         st.builds(ToolCall, id=text.filter(bool), name=text, arguments=text | VALUES.map(json.dumps)), max_size=2
     )
-    results = st.builds(
-        ToolResult, call_id=text, content=text, name=st.none() | text, status=st.sampled_from(records.ToolStatus)
-    )
+    parts = st.tuples(reasoning, spoken(text), calls).map(lambda groups: (*groups[0], *groups[1], *groups[2]))
+    return st.builds(Message, role=st.just(Role.ASSISTANT), parts=parts, name=st.none() | text)
+
+
+def messages(text: st.SearchStrategy[str]) -> st.SearchStrategy[Message]:
+    """Any valid message."""
     others = st.sampled_from([Role.SYSTEM, Role.DEVELOPER, Role.USER])
-    return st.one_of(
-        st.builds(Message, role=others, parts=spoken.map(tuple), name=st.none() | text),
-        st.builds(Message, role=st.just(Role.TOOL), parts=results.map(lambda part: (part,)), name=st.none() | text),
-        st.builds(
-            Message,
-            role=st.just(Role.ASSISTANT),
-            parts=st.tuples(reasoning, spoken, calls).map(lambda groups: (*groups[0], *groups[1], *groups[2])),
-            name=st.none() | text,
-        ),
-    )
+    said = st.builds(Message, role=others, parts=spoken(text).map(tuple), name=st.none() | text)
+    return st.one_of(said, tool_messages(text), answers(text))
 
 
 TOOLS = st.builds(
@@ -71,8 +78,6 @@ USAGES = st.builds(records.Usage, **dict.fromkeys(records.Usage.__slots__, COUNT
 def steps(draw: st.DrawFn, index: int) -> records.Step:
     """A step with any of its fields."""
     said = draw(st.lists(messages(UTF8), max_size=4))
-    answers = messages(UTF8).filter(lambda message: message.role is Role.ASSISTANT)
-    results = messages(UTF8).filter(lambda message: message.role is Role.TOOL)
     words = {
         name: draw(st.none() | UTF8) for name in ("finish_reason", "model", "response_model", "response_id", "error")
     }
@@ -80,8 +85,8 @@ def steps(draw: st.DrawFn, index: int) -> records.Step:
         step_index=index,
         messages=tuple(said),
         tools=draw(st.none() | st.lists(TOOLS, max_size=2).map(tuple)),
-        action=draw(st.none() | answers),
-        observations=tuple(draw(st.lists(results, max_size=2))),
+        action=draw(st.none() | answers(UTF8)),
+        observations=tuple(draw(st.lists(tool_messages(UTF8), max_size=2))),
         usage=draw(USAGES),
         dialect=draw(UTF8),
         trace_id=draw(st.text(HEX, min_size=32, max_size=32)),
@@ -165,6 +170,7 @@ def test_single_parts_survive_the_chat_form(message: Message):
 
 
 @settings(deadline=None)
+@example(ToolDefinition(name="t", parameters="null"))
 @given(TOOLS)
 def test_tools_survive_the_chat_form(tool: ToolDefinition):
     """The chat form gives back the same tool, its schema as an equal JSON value."""
