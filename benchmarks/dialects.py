@@ -10,15 +10,13 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from otel_receiver.config import LimitsConfig
-from otel_receiver.dialects.registry import read_span
+from otel_receiver.dialects.registry import read_spans
 from otel_receiver.episodes.assemble import assemble
 from otel_receiver.otlp import parse_logs, parse_traces
-from otel_receiver.spans import LogRecord
 from spanloop.records import EndReason
 
 PAYLOADS = Path(__file__).parents[1] / "tests" / "golden" / "payloads"
@@ -42,12 +40,8 @@ def derive(traces: list[bytes], logs: list[bytes]) -> tuple[int, int]:
     """The number of steps and of spans in the payloads, taken the whole way."""
     limits = LimitsConfig()
     spans = [span for payload in traces for span in parse_traces(payload, limits).records]
-    by_span: dict[tuple[str, str], list[LogRecord]] = defaultdict(list)
-    for payload in logs:
-        for record in parse_logs(payload, limits).records:
-            by_span[record.trace_id, record.span_id].append(record)
-    readings = [read_span(span, by_span.get((span.trace_id, span.span_id), ())) for span in spans]
-    episodes = assemble(readings, EndReason.IMPORTED).episodes
+    records = [record for payload in logs for record in parse_logs(payload, limits).records]
+    episodes = assemble(read_spans(spans, records), EndReason.IMPORTED).episodes
     return sum(len(episode.steps) for episode in episodes), len(spans)
 
 

@@ -71,6 +71,8 @@ class ModelCall:
     lossy_history: bool = False
     """The sender reports earlier messages with less than the model was shown (text beside tool calls lost), so assembly
     restores them from the calls that made them. `False`: the prompt is what was sent."""
+    records_apart: bool = False
+    """Its log records may carry no ids of the span and name the response id instead."""
     flags: frozenset[QualityFlag] = frozenset()
 
 
