@@ -33,7 +33,7 @@ class AnswerRef:
 
 
 def answer_of(record: LogRecord) -> AnswerRef | None:
-    """The answer a record without a trace id tells of; `None` for a record of a trace, and for one that tells of none."""
+    """The answer a record without a trace id tells of; `None` for a record of a trace, or one that tells of none."""
     if record.trace_id or event_name(record) != DETAILS_EVENT:
         return None
     response_id = response_id_of(record.attributes)
