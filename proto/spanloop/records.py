@@ -126,6 +126,10 @@ class QualityFlag(StrEnum):
     """An auxiliary call (judge, title, guardrail, embedding), not the agent's policy."""
     TRACE_TRUNCATED = "trace_truncated"
     """A receiver limit cut this trace."""
+    SYSTEM_MISSING = "system_missing"
+    """The sender never tells the system prompt."""
+    TEXT_DROPPED = "text_dropped"
+    """The sender drops the text beside tool calls: a message with calls and no text may have had one."""
 
 
 BLOCKING_FLAGS = frozenset(
@@ -143,6 +147,7 @@ BLOCKING_FLAGS = frozenset(
         QualityFlag.HISTORY_INCONSISTENT,
         QualityFlag.NOT_POLICY,
         QualityFlag.TRACE_TRUNCATED,
+        QualityFlag.SYSTEM_MISSING,
     }
 )
 """A step with one of these has a state that is incomplete or ambiguous: no policy may be asked there."""
