@@ -1,8 +1,8 @@
 """AG2: OpenAI's chat messages under OTel GenAI's keys, never with the system prompt or the tools.
 
 Source: ag2, `middleware/builtin/telemetry.py`. An agent's instructions are sent apart from the history, and only the
-history is told: so every prompt is known to lack its beginning (`system_missing`). Long tool results are cut. `record_usage` spans repeat
-token counts and name a model, and are no calls.
+history is told: so every prompt is known to lack its beginning (`system_missing`). Long tool results are cut.
+`record_usage` spans repeat token counts and name a model, and are no calls.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ _HIDING = "Remove the OPENINFERENCE_HIDE_* variables, or the same settings of Tr
 
 MEANINGS: Mapping[QualityFlag, Meaning] = {
     QualityFlag.PROMPT_TRUNCATED: Meaning(
-        when="The span reports dropped attributes, its message indexes have gaps or do not begin at 0, its JSON is cut, "
-        "or a text ends with the sender's mark of a cut.",
+        when="The span reports dropped attributes, its message indexes have gaps or do not begin at 0, its JSON is "
+        "cut, or a text ends with the sender's mark of a cut.",
         effect=UNTRAINABLE,
         advice=f"{_ATTRIBUTE_LIMIT}.",
         by_dialect={
