@@ -42,7 +42,9 @@ ROLES: Mapping[str, Role] = {
 _ITEM_TYPES = frozenset(
     {"function_call", "function_call_output", "reasoning", "tool_call", "tool_result", "tool_call_response", "tool_use"}
 )
-_CONTENT_KEYS = ("parts", "content", "contents", "tool_calls", "function_call", "reasoning_content", "refusal")
+_CONTENT_KEYS = frozenset(
+    {"parts", "content", "contents", "tool_calls", "function_call", "reasoning_content", "refusal"}
+)
 
 
 def read_messages(value: object, notes: Notes, *, default: Role = Role.USER) -> tuple[Message, ...]:
@@ -88,7 +90,7 @@ def build(role: Role, parts: Iterable[Part], *, name: str | None = None) -> tupl
     if any(isinstance(part, ToolCall) for part in rest):
         role = Role.ASSISTANT
     if rest or not results:
-        ordered = tuple(sorted(rest, key=_rank)) if role is Role.ASSISTANT else rest
+        ordered = tuple(sorted(rest, key=_rank)) if role is Role.ASSISTANT and len(rest) > 1 else rest
         messages.append(Message(role=role, parts=ordered, name=name))
     return tuple(messages)
 
@@ -135,8 +137,10 @@ def _unwrap(value: object, default: Role) -> tuple[Mapping[str, object] | None, 
         if source is None:
             return None, default
         role = role_of(source) or role
+        if not _CONTENT_KEYS.isdisjoint(source):
+            break
         inner = next((held for key in ("message", "kwargs", "data") if (held := as_mapping(source.get(key)))), None)
-        if inner is None or any(key in source for key in _CONTENT_KEYS):
+        if inner is None:
             break
         source = inner
     if source is not None and source.get("role") in (CALL_ROLE, RESULT_ROLE):
@@ -148,8 +152,8 @@ def _unwrap(value: object, default: Role) -> tuple[Mapping[str, object] | None, 
 def role_of(source: Mapping[str, object]) -> Role | None:
     """The role a message says, by its role, its LangChain type or its class name."""
     path = as_items(source.get("id"))
-    words = (as_word(source.get("role")), as_word(source.get("type")), as_word(path[-1]) if path else None)
-    for word in words:
+    for value in (source.get("role"), source.get("type"), path[-1] if path else None):
+        word = as_word(value)
         if word is not None:
             role = ROLES.get(word.lower().removeprefix("messagerole.").replace("_", "-"))
             if role is not None:

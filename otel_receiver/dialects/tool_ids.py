@@ -45,7 +45,7 @@ def _name_calls(message: Message, position: int, notes: Notes) -> Message:
             call = replace(part, id=f"{SYNTHETIC_ID_PREFIX}{position}_{len(seen)}")
         seen.add(call.id)
         parts.append(call)
-    return replace(message, parts=tuple(parts))
+    return message if parts == list(message.parts) else replace(message, parts=tuple(parts))
 
 
 def _name_result(message: Message, open_calls: list[ToolCall], notes: Notes) -> Message:

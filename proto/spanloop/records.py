@@ -228,7 +228,7 @@ class Message:
 
     def __post_init__(self) -> None:
         """Check that each part may stand in a message of this role."""
-        results = sum(isinstance(part, ToolResult) for part in self.parts)
+        results = len([part for part in self.parts if isinstance(part, ToolResult)])
         if self.role is Role.TOOL and (results != 1 or len(self.parts) != 1):
             raise ValueError(f"tool message: {len(self.parts)} parts, {results} results; split into one result each")
         if self.role is not Role.TOOL and results:
@@ -253,7 +253,7 @@ class Message:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls, in the model's order."""
-        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
 
     @property
     def tool_result(self) -> ToolResult | None:
