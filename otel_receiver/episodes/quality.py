@@ -73,6 +73,8 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
             "openllmetry": _OPENLLMETRY_CONTENT,
             "pydantic_ai": _PYDANTIC_CONTENT,
             "vercel_ai": "Set recordInputs and recordOutputs to true in experimental_telemetry.",
+            "openlit": "Leave the capture of message content on in openlit.init. Of a failed call OpenLIT tells no "
+            "content, whatever is set.",
             "google_adk": "Set ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true, and export logs as well as traces.",
         },
     ),
@@ -202,6 +204,7 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
         effect=STILL_TRAINABLE,
         advice="Upgrade the instrumentation: it drops parts of the history it reports.",
         by_dialect={
+            "openlit": f"{NOTHING_TO_DO} OpenLIT leaves earlier tool calls out of every history, up to 1.45 at least.",
             "otel_genai": "Set OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental: the per-message events lose "
             "the text that stands beside tool calls.",
             "openinference": "Upgrade openinference-instrumentation-agno to 0.1.35 or later.",

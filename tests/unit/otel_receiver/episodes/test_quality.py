@@ -181,6 +181,14 @@ def test_advice_is_for_dialects_that_exist():
     assert [] == [name for meaning in MEANINGS.values() for name in meaning.by_dialect if name not in known]
 
 
+def test_advice_asks_for_nothing_that_is_in_place_already():
+    """What a sender loses whatever is set is said to be so, and the switch that helps is named where there is one."""
+    assert "whatever is set" in advice(QualityFlag.CONTENT_MISSING, "openlit")
+    assert NOTHING_TO_DO in advice(QualityFlag.HISTORY_REPAIRED, "openlit")
+    assert "max_tool_result_chars=None" in advice(QualityFlag.PROMPT_TRUNCATED, "ag2")
+    assert "client" in advice(QualityFlag.SYSTEM_MISSING, "ag2")
+
+
 def test_the_attribute_limit_is_named():
     """Truncated prompts point to the SDK limit that causes most of them."""
     assert "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT" in advice(QualityFlag.PROMPT_TRUNCATED, "openinference")
