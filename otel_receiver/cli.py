@@ -142,3 +142,7 @@ def _config(path: Path | None, server: dict[str, str | None] | None = None) -> R
     config = load_config(path)
     given = {key: value for key, value in (server or {}).items() if value is not None}
     return config.model_copy(update={"server": config.server.model_copy(update=given)})
+
+
+if __name__ == "__main__":
+    main()

@@ -122,11 +122,13 @@ class BufferConfig(Section):
     quiet_s: Seconds = 3.0
     """Wait without news after the root span or an end marker; longer than a Collector's flush and retry."""
     idle_s: Seconds = 60.0
-    """Wait without news while no root has come."""
+    """Wait without news while no root has come; not asked again of what comes late to one of the last `traces_max`
+    traces that ended."""
     age_max_s: Seconds = 3_600.0
     """Age at which a trace is closed although news still come."""
     traces_max: Count = 50_000
-    """Open traces; the oldest is closed for one more."""
+    """Open traces; the oldest is closed for one more. Log records that name only the answer they tell of count as a
+    trace of their own, one per answer."""
     records_per_trace_max: Count = 100_000
     """Spans and log records of one open trace."""
     bytes_max: Bytes = 1 * GIB

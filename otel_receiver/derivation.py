@@ -18,10 +18,12 @@ from otel_receiver.components import components
 from otel_receiver.config import LimitsConfig, PipelineConfig
 from otel_receiver.crash_guard import CrashGuard, Poisonous
 from otel_receiver.dialects.base import Blob, Reading
+from otel_receiver.dialects.loose_records import answer_of, home_of, is_home
 from otel_receiver.dialects.references import reference_root
-from otel_receiver.dialects.registry import read_logs_alone, read_span
-from otel_receiver.episodes.assemble import Derivation, assemble, trace_links
-from otel_receiver.episodes.trace_links import CallLink
+from otel_receiver.dialects.registry import read_logs_alone, read_spans
+from otel_receiver.episodes.assemble import assemble, trace_links
+from otel_receiver.episodes.trace_buffer import log_key
+from otel_receiver.episodes.trace_links import CallLink, record_link
 from otel_receiver.errors import LogEntryMissing
 from otel_receiver.ingest_log import IngestLog, LogEntry, Signal
 from otel_receiver.otlp import parse_logs, parse_traces
@@ -47,8 +49,8 @@ class Source(NamedTuple):
 class Index(Protocol):
     """What the store knows about traces that were derived before."""
 
-    def positions_of(self, trace_ids: Collection[str]) -> Sequence[int]:
-        """The log entries that hold records of these traces, ascending."""
+    def positions_of(self, trace_ids: Collection[str]) -> Mapping[str, Collection[int]]:
+        """The log entries that hold stored records of each trace; a trace that has none is left out."""
 
     def linked_traces(self, links: Collection[CallLink]) -> Collection[str]:
         """Other traces whose calls continue, or are continued by, these."""
@@ -60,8 +62,9 @@ class Gathered:
 
     spans: dict[str, Span] = field(default_factory=dict)
     span_sources: dict[str, Source] = field(default_factory=dict)
-    logs: dict[LogKey, LogRecord] = field(default_factory=dict)
-    log_positions: set[int] = field(default_factory=set)
+    logs: dict[bytes, LogRecord] = field(default_factory=dict)
+    log_sources: dict[bytes, int] = field(default_factory=dict)
+    """The log entry each record came in first."""
     new_spans: set[str] = field(default_factory=set)
     """Those that were not in the store."""
     end_reason: EndReason | None = None
@@ -70,7 +73,13 @@ class Gathered:
     @property
     def positions(self) -> tuple[int, ...]:
         """The log entries its records came in, ascending."""
-        return tuple(sorted({source.position for source in self.span_sources.values()} | self.log_positions))
+        spans = (source.position for source in self.span_sources.values())
+        return tuple(sorted({*spans, *self.log_sources.values()}))
+
+    @property
+    def ordered_logs(self) -> tuple[LogRecord, ...]:
+        """The log records in the order they were received: by entry, and within one as they stand there."""
+        return tuple(self.logs[key] for key in sorted(self.logs, key=self.log_sources.__getitem__))
 
     def add_span(self, span: Span, source: Source) -> bool:
         """Keep a span unless one with its id was received before; whether it is kept."""
@@ -81,18 +90,12 @@ class Gathered:
         return known is None
 
     def add_log(self, record: LogRecord, position: int) -> None:
-        """Keep a log record; an equal one is a resend."""
-        self.logs.setdefault(log_key(record), record)
-        self.log_positions.add(position)
-
-
-LogKey = tuple[str, int, int, str, str]
-
-
-def log_key(record: LogRecord) -> LogKey:
-    """Log records have no id: one that is equal in all it says was sent twice."""
-    said = repr((record.body, record.attributes))
-    return (record.span_id, record.time_unix_nano, record.observed_time_unix_nano, record.event_name, said)
+        """Keep a log record unless an equal one was received before; the order of one entry's records is kept."""
+        key = log_key(record)
+        if self.log_sources.get(key, position + 1) <= position:
+            return
+        self.logs.pop(key, None)
+        self.logs[key], self.log_sources[key] = record, position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +146,11 @@ class Deriver:
             Problem(trace_id=trace_id, reason=LOST, num_records=len(due[trace_id].new_spans))
             for trace_id in sorted(lost)
         )
-        return _together(parts, rows, problems)
+        # A joint derivation drops what it resolves, a retried attempt for one; found again by any of its traces, a
+        # component must be the same, so what each trace says by itself is stored as well.
+        derived = sorted(trace_id for part in parts for trace_id in part.trace_ids)
+        own_links = [link for trace_id in derived for link in links[trace_id]]
+        return _together(parts, rows, problems, own_links)
 
     def _join(
         self,
@@ -166,24 +173,26 @@ class Deriver:
             for trace_id in joined.keys() - lost:
                 traces[trace_id] = joined[trace_id]
                 readings[trace_id] = self._readings(trace_id, joined[trace_id])
-                links[trace_id] = trace_links(readings[trace_id])
+                links[trace_id] = (*trace_links(readings[trace_id]), *_record_links(trace_id, joined[trace_id]))
                 new.extend(links[trace_id])
 
     def _load(self, traces: Mapping[str, Gathered]) -> set[str]:
         """Add to each trace what the log still holds of it from before; the traces that cannot be had whole."""
-        positions = self._index.positions_of(traces.keys()) if traces else ()
+        held_in: dict[int, list[str]] = defaultdict(list)
+        for trace_id, positions in (self._index.positions_of(traces.keys()) if traces else {}).items():
+            for position in positions:
+                held_in[position].append(trace_id)
         budget = self._config.reread_bytes_max
-        gone: set[int] = set()
-        for position in positions:
+        lost: set[str] = set()
+        for position in sorted(held_in):
             entry = self._entry(position) if budget > 0 else None
             if entry is None:
-                gone.add(position)
+                lost.update(held_in[position])
             else:
                 budget -= len(entry.payload)
-                self._add_entry(entry, traces)
-        if not gone:
-            return set()
-        return {trace_id for trace_id in traces if not gone.isdisjoint(self._index.positions_of([trace_id]))}
+                # An entry may hold records of other due traces too: those came with the buffer and are not stored yet.
+                self._add_entry(entry, {trace_id: traces[trace_id] for trace_id in held_in[position]})
+        return lost
 
     def _entry(self, position: int) -> LogEntry | None:
         try:
@@ -201,27 +210,35 @@ class Deriver:
                     trace.new_spans.discard(span.span_id)
         else:
             for record in parse_logs(entry.payload, self._limits).records:
-                if record.trace_id in traces:
-                    traces[record.trace_id].add_log(record, entry.position)
+                home = home_of(record)
+                if home in traces:
+                    traces[home].add_log(record, entry.position)
 
     def _readings(self, trace_id: str, trace: Gathered) -> tuple[Reading, ...]:
         """What the dialects make of a trace's spans, each with its own log records."""
-        by_span: dict[str, list[LogRecord]] = defaultdict(list)
-        for record in trace.logs.values():
-            by_span[record.span_id].append(record)
         with self._guard.attempt(f"trace {trace_id}"):
-            return tuple(read_span(span, by_span.get(key, ()), self._root) for key, span in trace.spans.items())
+            return read_spans(trace.spans.values(), trace.ordered_logs, self._root)
+
+    def _together(
+        self, trace_ids: Sequence[str], traces: Mapping[str, Gathered], readings: Mapping[str, tuple[Reading, ...]]
+    ) -> tuple[Reading, ...]:
+        """The readings of several traces; read again where there are log records that may belong to any of them."""
+        if not any(is_home(trace_id) for trace_id in trace_ids):
+            return tuple(reading for trace_id in trace_ids for reading in readings[trace_id])
+        spans = (span for trace_id in trace_ids for span in traces[trace_id].spans.values())
+        logs = (record for trace_id in trace_ids for record in traces[trace_id].ordered_logs)
+        return read_spans(spans, logs, self._root)
 
     def _component(
         self, trace_ids: Sequence[str], traces: Mapping[str, Gathered], readings: Mapping[str, tuple[Reading, ...]]
     ) -> Derived:
         """The episodes of traces that belong together; of traces that crash the derivation, the problem."""
-        together = [reading for trace_id in trace_ids for reading in readings[trace_id]]
         error: Exception | None = None
         for _ in range(self._config.attempts_max):
             try:
                 with self._guard.attempt(f"trace {min(trace_ids)}"):
-                    return _derived(trace_ids, traces, assemble(together, _end_reason(trace_ids, traces)))
+                    together = self._together(trace_ids, traces, readings)
+                    return _derived(trace_ids, traces, together)
             except Poisonous as poisonous:
                 error = poisonous
                 break
@@ -240,8 +257,9 @@ class Deriver:
         )
 
 
-def _derived(trace_ids: Sequence[str], traces: Mapping[str, Gathered], derivation: Derivation) -> Derived:
+def _derived(trace_ids: Sequence[str], traces: Mapping[str, Gathered], readings: Sequence[Reading]) -> Derived:
     """A component's episodes, with the feedback of log records whose span is not there."""
+    derivation = assemble(readings, _end_reason(trace_ids, traces))
     orphans = [
         record
         for trace_id in trace_ids
@@ -252,8 +270,18 @@ def _derived(trace_ids: Sequence[str], traces: Mapping[str, Gathered], derivatio
         trace_ids=frozenset(trace_ids),
         episodes=derivation.episodes,
         feedback=(*derivation.feedback, *read_logs_alone(orphans)),
-        links=derivation.links,
+        links=(
+            *derivation.links,
+            *(link for trace_id in trace_ids for link in _record_links(trace_id, traces[trace_id])),
+        ),
+        blobs=tuple(blob for reading in readings for blob in reading.blobs),
     )
+
+
+def _record_links(trace_id: str, trace: Gathered) -> tuple[CallLink, ...]:
+    """The loose end of records that name only their answer; a trace has none of this kind."""
+    answer = answer_of(next(iter(trace.logs.values()))) if is_home(trace_id) and trace.logs else None
+    return () if answer is None else (record_link(trace_id, answer.service_name, answer.response_id),)
 
 
 _REASONS = (EndReason.LIMIT, EndReason.IDLE_TIMEOUT, EndReason.ROOT_ENDED, EndReason.END_MARKER, EndReason.IMPORTED)
@@ -262,6 +290,8 @@ _REASONS = (EndReason.LIMIT, EndReason.IDLE_TIMEOUT, EndReason.ROOT_ENDED, EndRe
 def _end_reason(trace_ids: Iterable[str], traces: Mapping[str, Gathered]) -> EndReason:
     """Of the due traces of a component, the reason that says most against its being whole."""
     reasons = {traces[trace_id].end_reason for trace_id in trace_ids}
+    if all(traces[trace_id].end_reason is not EndReason.LIMIT for trace_id in trace_ids if not is_home(trace_id)):
+        reasons.discard(EndReason.LIMIT)  # a limit that closed a home cut no trace
     return next((reason for reason in _REASONS if reason in reasons), EndReason.IDLE_TIMEOUT)
 
 
@@ -280,7 +310,8 @@ def _rows(due: Mapping[str, Gathered], readings: Mapping[str, tuple[Reading, ...
             blobs.update((blob.sha256, blob) for blob in reading.blobs)
             if reading.span.span_id in trace.new_spans:
                 spans.append(_span_row(reading, trace))
-    sources = {LogSource(trace_id=key, log_position=at) for key, trace in due.items() for at in trace.log_positions}
+    held = ((trace_id, position) for trace_id, trace in due.items() for position in trace.log_sources.values())
+    sources = {LogSource(trace_id=trace_id, log_position=position) for trace_id, position in held}
     return _Rows(tuple(spans), tuple(sorted(sources)), tuple(blobs.values()))
 
 
@@ -313,15 +344,17 @@ def _kind(reading: Reading) -> SpanKind:
     return SpanKind.FEEDBACK if reading.feedback else SpanKind.OTHER
 
 
-def _together(parts: Sequence[Derived], rows: _Rows, problems: tuple[Problem, ...]) -> Derived:
+def _together(
+    parts: Sequence[Derived], rows: _Rows, problems: tuple[Problem, ...], own_links: Iterable[CallLink]
+) -> Derived:
     return Derived(
         trace_ids=frozenset().union(*(part.trace_ids for part in parts)),
         episodes=tuple(episode for part in parts for episode in part.episodes),
         feedback=tuple(item for part in parts for item in part.feedback),
-        links=tuple(link for part in parts for link in part.links),
+        links=tuple(dict.fromkeys((*own_links, *(link for part in parts for link in part.links)))),
         spans=rows.spans,
         log_sources=rows.log_sources,
-        blobs=rows.blobs,
+        blobs=tuple({blob.sha256: blob for blob in (*rows.blobs, *chain(*(part.blobs for part in parts)))}.values()),
         problems=problems + tuple(problem for part in parts for problem in part.problems),
         poisonous=tuple(position for part in parts for position in part.poisonous),
     )

@@ -1,8 +1,9 @@
 """OTLP's JSON encoding to protobuf bytes, and answers back to it.
 
 The OTLP specification (JSON Protobuf Encoding) differs from protobuf's own JSON in one point: trace and span ids are
-hex digits, not base64. Names are lowerCamelCase, 64-bit numbers may be strings, unknown names are ignored. A record
-that cannot be read is refused alone.
+hex digits, not base64. Base64, as protobuf's own printers write it, is read too: its padding tells it from hex. Names
+are lowerCamelCase, 64-bit numbers may be strings, unknown names are ignored. A record that cannot be read is refused
+alone.
 """
 
 from __future__ import annotations
@@ -161,11 +162,15 @@ def _with_ids(record: Json) -> Json:
 
 
 def _base64_id(value: object) -> str:
-    """An id that is no hex becomes an empty one, which the check of ids refuses."""
-    try:
-        return base64.b64encode(bytes.fromhex(value if isinstance(value, str) else "")).decode()
-    except ValueError:
+    """An id that is neither hex nor base64 becomes one of a single byte, which the check of ids refuses."""
+    if value is None or value == "":
         return ""
+    try:
+        text = value if isinstance(value, str) else "?"
+        raw = base64.b64decode(text, validate=True) if text.endswith("=") else bytes.fromhex(text)
+    except ValueError:
+        raw = b"?"
+    return base64.b64encode(raw).decode()
 
 
 def _without_surrogates(value: object) -> object:

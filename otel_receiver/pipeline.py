@@ -18,6 +18,7 @@ from otel_receiver.config import ReceiverConfig
 from otel_receiver.crash_guard import CrashGuard, Poisonous
 from otel_receiver.dead_letters import DeadLetters
 from otel_receiver.derivation import Derived, Deriver, Gathered, Source
+from otel_receiver.dialects.loose_records import home_of
 from otel_receiver.dialects.quotient import Quotient
 from otel_receiver.dialects.registry import read_logs_alone
 from otel_receiver.episodes.trace_buffer import OpenTrace, TraceBuffer
@@ -98,7 +99,6 @@ class Pipeline:
         self._deriver = Deriver(parts.log, parts.store, parts.config.pipeline, parts.config.limits, parts.guard)
         self._buffer = TraceBuffer(parts.config.buffer, _ends_trace)
         self._sources: dict[tuple[str, str], Source] = {}
-        self._log_positions: dict[str, set[int]] = {}
         self._due: list[_Due] = []
         self._feedback: list[Feedback] = []
         self._problems: list[Problem] = []
@@ -179,9 +179,9 @@ class Pipeline:
             return
         alone = []
         for record in parse_logs(entry.payload, self._config.limits).records:
-            if record.trace_id:
-                self._buffer.add_log(record, entry.position, now)
-                self._log_positions.setdefault(record.trace_id, set()).add(entry.position)
+            home = home_of(record)
+            if home:
+                self._buffer.add_log(record, entry.position, now, home)
             else:
                 alone.append(record)
         self._feedback.extend(read_logs_alone(alone))
@@ -247,9 +247,8 @@ class Pipeline:
         for span in trace.spans:
             gathered.add_span(span, self._sources.pop((trace.trace_id, span.span_id)))
             gathered.new_spans.add(span.span_id)
-        for record in trace.logs:
-            gathered.add_log(record, trace.positions[0])
-        gathered.log_positions = self._log_positions.pop(trace.trace_id, set())
+        for record, position in zip(trace.logs, trace.log_positions, strict=True):
+            gathered.add_log(record, position)
         return _Due(trace_id=trace.trace_id, gathered=gathered, position=trace.positions[0])
 
     def _safe(self, num_written: int) -> int:

@@ -8,7 +8,7 @@ Modules named `store*` are the only ones of the receiver that know DuckDB.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,10 +72,10 @@ class Store:
         """The log position up to which everything is in the store."""
         return self.progress().committed_position
 
-    def positions_of(self, trace_ids: Collection[str]) -> tuple[int, ...]:
-        """Ingest log entries that hold earlier spans or log records of these traces, ascending."""
+    def positions_of(self, trace_ids: Collection[str]) -> Mapping[str, tuple[int, ...]]:
+        """Ingest log entries that hold earlier spans or log records of each trace, ascending; unknown ones left out."""
         with self._reading() as connection:
-            return store_read.positions_of(connection, trace_ids) if connection and trace_ids else ()
+            return store_read.positions_of(connection, trace_ids) if connection and trace_ids else {}
 
     def linked_traces(self, links: Collection[CallLink]) -> frozenset[str]:
         """Other traces whose calls these loose ends may continue, or be continued by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from typing import cast
 
@@ -16,10 +17,10 @@ _VISIBLE = (
 )
 
 _POSITIONS = """
-SELECT s.log_position FROM wanted JOIN store.spans AS s ON s.trace_id = wanted.trace_id
+SELECT s.trace_id, s.log_position FROM wanted JOIN store.spans AS s ON s.trace_id = wanted.trace_id
 UNION
-SELECT l.log_position FROM wanted JOIN store.log_sources AS l ON l.trace_id = wanted.trace_id
-ORDER BY 1
+SELECT l.trace_id, l.log_position FROM wanted JOIN store.log_sources AS l ON l.trace_id = wanted.trace_id
+ORDER BY 1, 2
 """
 
 _LINKED = """
@@ -96,9 +97,12 @@ def progress(connection: Connection) -> Progress:
     return Progress(log_id=cast("str | None", row[0]), committed_position=cast("int", row[1]))
 
 
-def positions_of(connection: Connection, trace_ids: Collection[str]) -> tuple[int, ...]:
-    """Log entries with spans or log records of the traces, ascending."""
-    return tuple(cast("int", row[0]) for row in query(connection, _POSITIONS, wanted=texts(trace_id=sorted(trace_ids))))
+def positions_of(connection: Connection, trace_ids: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Log entries with spans or log records of each trace, ascending."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for trace_id, position in query(connection, _POSITIONS, wanted=texts(trace_id=sorted(trace_ids))):
+        found[str(trace_id)].append(cast("int", position))
+    return {trace_id: tuple(positions) for trace_id, positions in found.items()}
 
 
 def linked_traces(connection: Connection, links: Collection[CallLink]) -> frozenset[str]:

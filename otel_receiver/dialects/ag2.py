@@ -1,8 +1,8 @@
 """AG2: OpenAI's chat messages under OTel GenAI's keys, never with the system prompt or the tools.
 
 Source: ag2, `middleware/builtin/telemetry.py`. An agent's instructions are sent apart from the history, and only the
-history is told: so every prompt is known to lack its beginning. Long tool results are cut. `record_usage` spans repeat
-token counts and name a model, and are no calls.
+history is told: so every prompt is known to lack its beginning (`system_missing`). Long tool results are cut.
+`record_usage` spans repeat token counts and name a model, and are no calls.
 """
 
 from __future__ import annotations
@@ -42,4 +42,5 @@ def _flagged(call: ModelCall) -> ModelCall:
     has_system = any(message.role in (Role.SYSTEM, Role.DEVELOPER) for message in call.messages)
     results = (message.tool_result for message in call.messages)
     is_cut = any(result is not None and result.content.endswith(CUT_RESULT) for result in results)
-    return call if has_system and not is_cut else replace(call, flags=call.flags | {QualityFlag.PROMPT_TRUNCATED})
+    lost = {QualityFlag.SYSTEM_MISSING: not has_system, QualityFlag.PROMPT_TRUNCATED: is_cut}
+    return replace(call, flags=call.flags.union(flag for flag, holds in lost.items() if holds))

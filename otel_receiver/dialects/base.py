@@ -77,6 +77,8 @@ class ModelCall:
     detached: bool = False
     """The span was written after the call, outside its running context: the span of the client's own instrumentation,
     if there is one, is the root of another trace."""
+    records_apart: bool = False
+    """Its log records may carry no ids of the span and name the response id instead."""
     flags: frozenset[QualityFlag] = frozenset()
 
 

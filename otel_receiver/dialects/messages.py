@@ -42,7 +42,9 @@ ROLES: Mapping[str, Role] = {
 _ITEM_TYPES = frozenset(
     {"function_call", "function_call_output", "reasoning", "tool_call", "tool_result", "tool_call_response", "tool_use"}
 )
-_CONTENT_KEYS = ("parts", "content", "contents", "tool_calls", "function_call", "reasoning_content", "refusal")
+_CONTENT_KEYS = frozenset(
+    {"parts", "content", "contents", "tool_calls", "function_call", "reasoning_content", "refusal"}
+)
 
 
 def read_messages(value: object, notes: Notes, *, default: Role = Role.USER) -> tuple[Message, ...]:
@@ -89,26 +91,34 @@ def build(role: Role, parts: Iterable[Part], *, name: str | None = None) -> tupl
     if any(isinstance(part, ToolCall) for part in rest):
         role = Role.ASSISTANT
     if rest or not results:
-        ordered = tuple(sorted(rest, key=_rank)) if role is Role.ASSISTANT else rest
+        ordered = tuple(sorted(rest, key=_rank)) if role is Role.ASSISTANT and len(rest) > 1 else rest
         messages.append(Message(role=role, parts=ordered, name=name))
     return tuple(messages)
 
 
 def join_adjacent(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Assistant messages that stand side by side as one, where a call or reasoning shows that they are one turn."""
-    joined: list[Message] = []
+    turns: list[list[Message]] = []
+    marked = False
     for message in messages:
-        if joined and _is_one_turn(joined[-1], message):
-            joined[-1] = join(joined[-1], message)
+        is_marked = any(isinstance(part, ToolCall | ReasoningPart) for part in message.parts)
+        is_beside = bool(turns) and message.role is Role.ASSISTANT and turns[-1][-1].role is Role.ASSISTANT
+        if is_beside and (marked or is_marked):
+            turns[-1].append(message)
         else:
-            joined.append(message)
-    return tuple(joined)
+            turns.append([message])
+            marked = False
+        marked = marked or is_marked
+    return tuple(join(*turn) for turn in turns)
 
 
-def join(first: Message, second: Message) -> Message:
-    """Two assistant messages as one, in canonical order."""
-    parts = tuple(sorted((*first.parts, *second.parts), key=_rank))
-    return Message(role=Role.ASSISTANT, parts=parts, name=first.name or second.name)
+def join(first: Message, *others: Message) -> Message:
+    """Assistant messages as one, in canonical order; a single message as it is."""
+    if not others:
+        return first
+    parts = tuple(sorted((part for message in (first, *others) for part in message.parts), key=_rank))
+    name = next((message.name for message in (first, *others) if message.name), None)
+    return Message(role=Role.ASSISTANT, parts=parts, name=name)
 
 
 def with_system(instructions: Sequence[Message], messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -122,12 +132,6 @@ def _rank(part: Part) -> int:
     return 0 if isinstance(part, ReasoningPart) else 2 if isinstance(part, ToolCall) else 1
 
 
-def _is_one_turn(first: Message, second: Message) -> bool:
-    if first.role is not Role.ASSISTANT or second.role is not Role.ASSISTANT:
-        return False
-    return any(isinstance(part, ToolCall | ReasoningPart) for part in (*first.parts, *second.parts))
-
-
 def _unwrap(value: object, default: Role) -> tuple[Mapping[str, object] | None, Role]:
     """The mapping that holds the content, out of LangChain's and OpenInference's wrappers, with the role it says."""
     source = as_mapping(value)
@@ -136,8 +140,10 @@ def _unwrap(value: object, default: Role) -> tuple[Mapping[str, object] | None, 
         if source is None:
             return None, default
         role = role_of(source) or role
+        if not _CONTENT_KEYS.isdisjoint(source):
+            break
         inner = next((held for key in ("message", "kwargs", "data") if (held := as_mapping(source.get(key)))), None)
-        if inner is None or any(key in source for key in _CONTENT_KEYS):
+        if inner is None:
             break
         source = inner
     if source is not None and source.get("role") in (CALL_ROLE, RESULT_ROLE):
@@ -149,8 +155,8 @@ def _unwrap(value: object, default: Role) -> tuple[Mapping[str, object] | None, 
 def role_of(source: Mapping[str, object]) -> Role | None:
     """The role a message says, by its role, its LangChain type or its class name."""
     path = as_items(source.get("id"))
-    words = (as_word(source.get("role")), as_word(source.get("type")), as_word(path[-1]) if path else None)
-    for word in words:
+    for value in (source.get("role"), source.get("type"), path[-1] if path else None):
+        word = as_word(value)
         if word is not None:
             role = ROLES.get(word.lower().removeprefix("messagerole.").replace("_", "-"))
             if role is not None:
@@ -192,16 +198,20 @@ def _spoken(source: Mapping[str, object], notes: Notes) -> tuple[Part, ...]:
     contents = read_parts(source.get("contents"), notes)
     refusal = read_parts(source.get("refusal"), notes)
     for more in (content, contents, refusal):
-        parts = (*parts, *(part for part in more if not _is_told(part, parts)))
+        parts = (*parts, *_untold(more, parts))
     return parts
 
 
-def _is_told(part: Part, parts: tuple[Part, ...]) -> bool:
-    """Whether the parts already hold this one; a text also when they spell it over several parts."""
-    if not isinstance(part, TextPart):
-        return part in parts
-    texts = [told.text for told in parts if isinstance(told, TextPart)]
-    return part.text in texts or (bool(texts) and part.text in ("".join(texts), "\n".join(texts), "\n\n".join(texts)))
+def _untold(more: tuple[Part, ...], parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """What the parts do not hold yet; they hold a text also when they spell it over several parts."""
+    if not more or not parts:
+        return more
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    spelled = {*texts, *(mark.join(texts) for mark in ("", "\n", "\n\n") if texts)}
+    others = {part for part in parts if not isinstance(part, TextPart)}
+    return tuple(
+        part for part in more if (part.text not in spelled if isinstance(part, TextPart) else part not in others)
+    )
 
 
 def _has_reasoning(parts: Iterable[Part]) -> bool:

@@ -1,7 +1,8 @@
 """OpenLIT: OTel GenAI parts on the span and again in a log record, which alone holds the tool definitions.
 
-Source: openlit, `openlit/instrumentation/openai/utils.py`. Histories lose every earlier tool call, and with it
-the whole message when the model said nothing beside; results keep their call ids, so assembly can put the calls back.
+Source: openlit, `openlit/instrumentation/openai/utils.py`. The record of a streamed answer has no span ids, and is
+joined by the response id. Histories lose every earlier tool call, and with it the whole message when the model said
+nothing beside; results keep their call ids, so assembly can put the calls back.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class OpenLIT:
         if kind is not Kind.CALL:
             return read_as(span, logs, kind, context)
         call, blobs = read_call(span, logs, is_lossy=True)
-        call = _with_reasoning(span, call)
+        # The record of a streamed answer is written when the stream ends, outside of the span's context.
+        call = replace(_with_reasoning(span, call), records_apart=call.streamed is True)
         return Reading(span=span_ref(span), context=context, model_calls=(call,), blobs=blobs)
 
 

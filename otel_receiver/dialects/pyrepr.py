@@ -9,27 +9,32 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from otel_receiver.dialects.limits import REPR_CHARS_MAX, REPR_DEPTH_MAX
 
+_PLAIN = r"""None|True|False|0|[1-9]\d{0,17}|'[^'\\]*'"""
+"""A value that can be read at a glance; most of a repr is such values."""
 _TOKEN = re.compile(
-    r"""\s*(?:
-      (?P<fields>(?:[A-Za-z_]\w*=(?:None|True|False|\d{1,18})(?:,\ ?|\ |(?=\))|\Z))+)
-    | (?P<string>[bBrRuU]{0,2}(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"))
+    rf"""\s*(?:
+      (?P<mark>[\[\](){{}},:=])
+    | (?P<string>[bBrRuU]{{0,2}}(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"))
+    | (?P<fields>(?:[A-Za-z_]\w*=(?:{_PLAIN})(?:,\ ?|\ |(?=\))|\Z))+)
     | (?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
     | (?P<name>[^\W\d][\w.]*)
-    | (?P<mark>[\[\](){},:=])
     | (?P<angle><[^<>]*(?:<[^<>]*>[^<>]*)*>)
     )""",
     re.VERBOSE | re.DOTALL,
 )
-_FIELD = re.compile(r"(\w+)=(\w+)")
-"""One of a run of plain fields: most of a repr is such runs, so the tokeniser takes each as a whole."""
+_FIELD = re.compile(rf"(\w+)=({_PLAIN})")
+"""One of a run of plain fields, which the tokeniser takes as a whole."""
+_PAIR = re.compile(rf"\s*'([^'\\]*)':\s*({_PLAIN})\s*(?:,|(?=}}))")
+"""One plain pair of a dictionary with what separates it from the next."""
 _NAMES = {"None": None, "True": True, "False": False, "nan": None, "inf": None}
 _CLOSERS = {"[": "]", "(": ")", "{": "}"}
-_END = ("end", "")
+_SIMPLE_INT = re.compile(r"0|[1-9]\d{0,17}")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "'": "'", '"': '"', "\\": "\\"}
 
 
 class Repr(NamedTuple):
@@ -45,16 +50,20 @@ def read_repr(text: str) -> Repr:
         return Repr(None, is_whole=False)
     reader = _Reader(text)
     value = reader.pairs() if re.match(r"\s*[A-Za-z_]\w*=", text) else reader.value(0)
-    return Repr(value, is_whole=reader.is_clean and reader.peek == _END)
+    return Repr(value, is_whole=reader.is_clean and reader.kind == "end")
 
 
 class _Reader:
     """One pass over the tokens; on the first thing it does not understand it closes what is open and stops."""
 
+    __slots__ = ("_at", "_end", "_next", "_text", "is_clean", "kind", "lexeme")
+
     def __init__(self, text: str) -> None:
         self.is_clean = True
-        self._tokens = _tokens(text)
-        self.peek = next(self._tokens)
+        self._text = text
+        self._end = len(text.rstrip())
+        self._next = 0
+        self._advance()
 
     def pairs(self) -> dict[str, object]:
         """`key=value` pairs up to a closing mark or the end, with or without commas."""
@@ -62,50 +71,69 @@ class _Reader:
 
     def value(self, depth: int) -> object:
         """The next value."""
-        kind, text = self._take()
+        kind, lexeme = self.kind, self.lexeme
+        self._advance()
+        if kind == "string":
+            return self._string(lexeme)
         if depth > REPR_DEPTH_MAX:
             return self._stop()
-        if kind in ("string", "number"):
-            return self._literal(text)
+        if kind == "number":
+            return int(lexeme) if _SIMPLE_INT.fullmatch(lexeme) else self._literal(lexeme)
         if kind == "name":
-            return self._named(text, depth)
+            return self._named(lexeme, depth)
         if kind == "angle":
-            return self._after_enum(text)
-        if kind == "mark" and text in _CLOSERS:
-            return self._dictionary(depth) if text == "{" else self._list(_CLOSERS[text], depth)
+            return self._after_enum(lexeme)
+        if kind == "mark" and lexeme in _CLOSERS:
+            return self._dictionary(depth) if lexeme == "{" else self._list(_CLOSERS[lexeme], depth)
         return self._stop()
 
-    def _take(self) -> tuple[str, str]:
-        token = self.peek
-        if token == ("bad", ""):
-            self.is_clean = False
-            self.peek = _END
-            return _END
-        if token != _END:
-            self.peek = next(self._tokens)
-        return token
+    def _advance(self) -> None:
+        """Look at the next lexeme: its kind and text, from now on the current ones."""
+        self._at = self._next
+        if self._at >= self._end:
+            self.kind, self.lexeme = "end", ""
+            return
+        match = _TOKEN.match(self._text, self._at)
+        if match is None or match.lastgroup is None:
+            self._stop()
+            return
+        self.kind, self.lexeme = match.lastgroup, match.group(match.lastgroup)
+        self._next = match.end()
 
     def _stop(self) -> object:
         """Understand no more: everything open is closed with what it has."""
         self.is_clean = False
-        self.peek = _END
+        self._next = self._at = self._end
+        self.kind, self.lexeme = "end", ""
         return None
 
-    def _literal(self, text: str) -> object:
-        """A string or number."""
-        if text[0] in "'\"" and "\\" not in text:
-            return text[1:-1]
+    def _at_mark(self, mark: str) -> bool:
+        return self.kind == "mark" and self.lexeme == mark
+
+    def _string(self, lexeme: str) -> object:
+        """A string literal; what only Python itself decodes, such as bytes, it decodes."""
+        if lexeme[0] not in "'\"":
+            return self._literal(lexeme)
+        body = lexeme[1:-1]
+        if "\\" not in body:
+            return body
+        if all(escape in _ESCAPES for escape in _ESCAPE.findall(body)):
+            return _ESCAPE.sub(lambda match: _ESCAPES[match.group(1)], body)
+        return self._literal(lexeme)
+
+    def _literal(self, lexeme: str) -> object:
+        """A string or number as Python reads it."""
         try:
-            value: object = ast.literal_eval(text)
+            value: object = ast.literal_eval(lexeme)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return self._stop()
         return value
 
     def _named(self, name: str, depth: int) -> object:
         """A constant, or a call as the mapping of its keyword arguments."""
-        if self.peek != ("mark", "("):
+        if not self._at_mark("("):
             return _NAMES.get(name, name)
-        self._take()
+        self._advance()
         if depth > REPR_DEPTH_MAX:
             return self._stop()
         arguments = self._arguments(depth + 1)
@@ -117,30 +145,31 @@ class _Reader:
     def _arguments(self, depth: int) -> dict[str, object]:
         """Arguments of a call; an argument without a keyword is kept under the empty name."""
         arguments: dict[str, object] = {}
-        while self.peek != _END and self.peek != ("mark", ")"):
-            if self.peek == ("mark", ","):
-                self._take()
-                continue
-            kind, text = self.peek
+        while self.kind != "end" and not self._at_mark(")"):
+            kind, lexeme = self.kind, self.lexeme
             if kind == "fields":
-                self._take()
-                for name, word in _FIELD.findall(text):
-                    arguments[name] = _NAMES[word] if word in _NAMES else int(word)
-                continue
-            if kind != "name":
-                arguments[""] = self.value(depth + 1)
-                continue
-            self._take()
-            if self.peek == ("mark", "="):
-                self._take()
-                arguments[text] = self.value(depth + 1)
+                arguments.update((name, _plain(word)) for name, word in _FIELD.findall(lexeme))
+                self._advance()
+            elif kind == "mark" and lexeme == ",":
+                self._advance()
+            elif kind == "name":
+                self._argument(lexeme, arguments, depth)
             else:
-                arguments[""] = self._named(text, depth + 1)
+                arguments[""] = self.value(depth + 1)
         return arguments
+
+    def _argument(self, name: str, arguments: dict[str, object], depth: int) -> None:
+        """One argument that begins with a name: its keyword, or the value itself."""
+        self._advance()
+        if self._at_mark("="):
+            self._advance()
+            arguments[name] = self.value(depth + 1)
+        else:
+            arguments[""] = self._named(name, depth + 1)
 
     def _list(self, closer: str, depth: int) -> list[object]:
         items: list[object] = []
-        while self.peek not in (_END, ("mark", closer)):
+        while self.kind != "end" and not self._at_mark(closer):
             items.append(self.value(depth + 1))
             self._separate(closer)
         self._close(closer)
@@ -150,10 +179,12 @@ class _Reader:
         """A dictionary, or a set as a list."""
         pairs: dict[str, object] = {}
         items: list[object] = []
-        while self.peek not in (_END, ("mark", "}")):
+        while self.kind != "end" and not self._at_mark("}"):
+            if self.kind == "string" and self._plain_pairs(pairs):
+                continue
             key = self.value(depth + 1)
-            if self.peek == ("mark", ":"):
-                self._take()
+            if self._at_mark(":"):
+                self._advance()
                 pairs[str(key)] = self.value(depth + 1)
             else:
                 items.append(key)
@@ -161,35 +192,39 @@ class _Reader:
         self._close("}")
         return items if items and not pairs else pairs
 
+    def _plain_pairs(self, pairs: dict[str, object]) -> bool:
+        """Take the plain pairs that stand here, without looking at each of their tokens; whether there was one."""
+        position = self._at
+        while (match := _PAIR.match(self._text, position)) is not None:
+            pairs[match.group(1)] = _plain(match.group(2))
+            position = match.end()
+        if position == self._at:
+            return False
+        self._next = position
+        self._advance()
+        return True
+
     def _separate(self, closer: str) -> None:
         """Take the comma between elements; anything else but the closing mark is no literal."""
-        if self.peek == ("mark", ","):
-            self._take()
-        elif self.peek != ("mark", closer):
+        if self._at_mark(","):
+            self._advance()
+        elif not self._at_mark(closer):
             self._stop()
 
     def _close(self, closer: str) -> None:
-        if self.peek == ("mark", closer):
-            self._take()
+        if self._at_mark(closer):
+            self._advance()
         else:
             self._stop()
 
-    def _after_enum(self, text: str) -> object:
+    def _after_enum(self, lexeme: str) -> object:
         """The value of an enum member such as `<Status.running: 'RUNNING'>`; `None` for any other object."""
-        member = re.fullmatch(r"<[\w.]+: ('[^'\\]*'|\"[^\"\\]*\"|-?\d+)>", text)
+        member = re.fullmatch(r"<[\w.]+: ('[^'\\]*'|\"[^\"\\]*\"|-?\d+)>", lexeme)
         return self._literal(member.group(1)) if member else None
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    """The tokens, then the end; a place that is no token gives one bad token."""
-    position = 0
-    end = len(text.rstrip())
-    while position < end:
-        match = _TOKEN.match(text, position)
-        if match is None or match.lastgroup is None:
-            yield ("bad", "")
-            return
-        yield match.lastgroup, match.group(match.lastgroup)
-        position = match.end()
-    while True:
-        yield _END
+def _plain(word: str) -> object:
+    """The value of a word that `_PLAIN` matched."""
+    if word[0] == "'":
+        return word[1:-1]
+    return _NAMES[word] if word in _NAMES else int(word)

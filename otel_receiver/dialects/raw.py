@@ -108,12 +108,7 @@ def one_answer(value: object, notes: Notes) -> Message | None:
         items = () if value is None else (value,)
     read = [message for item in items for message in read_message(item, notes, default=Role.ASSISTANT)]
     said = [message for message in read if message.role is Role.ASSISTANT]
-    if not said:
-        return None
-    answer = said[0]
-    for message in said[1:]:
-        answer = join(answer, message)
-    return answer
+    return join(*said) if said else None
 
 
 def _response(message: Message | None, reason: object, source: Source, about: Source) -> RawResponse:

@@ -6,7 +6,8 @@ one that only shares OTel's keys, because half of the field writes `gen_ai.opera
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from otel_receiver.dialects.ag2 import AG2
@@ -20,6 +21,7 @@ from otel_receiver.dialects.haystack import Haystack
 from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.litellm import LiteLLM
+from otel_receiver.dialects.loose_records import owners
 from otel_receiver.dialects.mlflow import MLflow
 from otel_receiver.dialects.openinference import OpenInference
 from otel_receiver.dialects.openlit import OpenLIT
@@ -73,6 +75,26 @@ def read_span(span: Span, logs: Sequence[LogRecord] = (), root: ReferenceRoot | 
         reading = Reading(span=span_ref(span))
     feedback = (*read_span_feedback(span), *read_log_feedback(records))
     return replace(reading, feedback=(*reading.feedback, *feedback)) if feedback else reading
+
+
+def read_spans(
+    spans: Iterable[Span], logs: Iterable[LogRecord], root: ReferenceRoot | None = None
+) -> tuple[Reading, ...]:
+    """The reading of each span with its log records: those that carry its ids, and those that name its answer.
+
+    Records are read in the order of their times; of equal times the order in which they are given is kept.
+    """
+    spans = tuple(spans)
+    by_span: dict[tuple[str, str], list[LogRecord]] = defaultdict(list)
+    for record in sorted(logs, key=lambda record: record.time_unix_nano or record.observed_time_unix_nano):
+        by_span[record.trace_id, record.span_id].append(record)
+    readings = [read_span(span, by_span.get((span.trace_id, span.span_id), ()), root) for span in spans]
+    told = owners(readings, by_span.get(("", ""), ()))
+    for index, span in enumerate(spans):
+        key = (span.trace_id, span.span_id)
+        if key in told:
+            readings[index] = read_span(span, (*by_span.get(key, ()), *told[key]), root)
+    return tuple(readings)
 
 
 def read_logs_alone(records: Sequence[LogRecord]) -> tuple[Feedback, ...]:

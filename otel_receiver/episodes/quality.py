@@ -49,10 +49,12 @@ _HIDING = "Remove the OPENINFERENCE_HIDE_* variables, or the same settings of Tr
 MEANINGS: Mapping[QualityFlag, Meaning] = {
     QualityFlag.PROMPT_TRUNCATED: Meaning(
         when="The span reports dropped attributes, its message indexes have gaps or do not begin at 0, its JSON is "
-        "cut, or it goes on from a response whose call did not arrive.",
+        "cut, a text ends with the sender's mark of a cut, or it goes on from a response whose call did not arrive.",
         effect=UNTRAINABLE,
         advice=f"{_ATTRIBUTE_LIMIT}.",
         by_dialect={
+            "ag2": "Pass max_tool_result_chars=None to TelemetryMiddleware, which cuts longer tool results otherwise. "
+            f"{_ATTRIBUTE_LIMIT}.",
             "openinference": f"{_ATTRIBUTE_LIMIT}; or build the provider with openinference.instrumentation."
             "TracerProvider, which keeps 10000. With agno, upgrade openinference-instrumentation-agno to 0.1.35 "
             "or later.",
@@ -70,7 +72,9 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
             "otel_genai": _GENAI_CONTENT,
             "openllmetry": _OPENLLMETRY_CONTENT,
             "pydantic_ai": _PYDANTIC_CONTENT,
-            "vercel": "Set recordInputs and recordOutputs to true in experimental_telemetry.",
+            "vercel_ai": "Set recordInputs and recordOutputs to true in experimental_telemetry.",
+            "openlit": "Leave the capture of message content on in openlit.init. Of a failed call OpenLIT tells no "
+            "content, whatever is set.",
             "google_adk": "Set ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true, and export logs as well as traces.",
             "haystack": "Set HAYSTACK_CONTENT_TRACING_ENABLED=true before Haystack is imported.",
         },
@@ -201,6 +205,7 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
         effect=STILL_TRAINABLE,
         advice="Upgrade the instrumentation: it drops parts of the history it reports.",
         by_dialect={
+            "openlit": f"{NOTHING_TO_DO} OpenLIT leaves earlier tool calls out of every history, up to 1.45 at least.",
             "otel_genai": "Set OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental: the per-message events lose "
             "the text that stands beside tool calls.",
             "openinference": "Upgrade openinference-instrumentation-agno to 0.1.35 or later.",
@@ -262,6 +267,19 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
         when="A limit of the receiver closed the trace before it was complete.",
         effect=UNTRAINABLE,
         advice="Raise the limits of [buffer] in the receiver's configuration, or end traces sooner at the sender.",
+    ),
+    QualityFlag.SYSTEM_MISSING: Meaning(
+        when="The sender's telemetry is known never to tell the system prompt, and the call's messages have none.",
+        effect=UNTRAINABLE,
+        advice="Instrument the client of the model as well (openinference-instrumentation-openai, or another of the "
+        "provider in use): it tells the whole request, and two reports of one call are merged.",
+    ),
+    QualityFlag.TEXT_DROPPED: Meaning(
+        when="The sender is known to drop the text beside tool calls, and the action has calls without text; or the "
+        "state has such a message, and the sender drops the text from its report though not from its request.",
+        effect=f"{STILL_TRAINABLE} The recorded action may be less than the model said.",
+        advice="Instrument the client of the model as well (openinference-instrumentation-openai, or another of the "
+        "provider in use): it tells the whole answer, and two reports of one call are merged.",
     ),
 }
 

@@ -28,6 +28,8 @@ class OpenTrace:
     trace_id: str
     spans: tuple[Span, ...]
     logs: tuple[LogRecord, ...]
+    log_positions: tuple[int, ...]
+    """Of the log entry each of `logs` came in first."""
     end_reason: EndReason
     positions: tuple[int, ...]
     """Of the log entries the records came in, ascending."""
@@ -41,6 +43,7 @@ class _Gathering:
     last_at: float
     spans: dict[str, Span] = field(default_factory=dict)
     logs: dict[bytes, LogRecord] = field(default_factory=dict)
+    log_positions: list[int] = field(default_factory=list)
     positions: set[int] = field(default_factory=set)
     first_position: int
     size: int = 0
@@ -60,6 +63,8 @@ class TraceBuffer:
         self._traces: dict[str, _Gathering] = {}
         self._leaving: dict[str, _Gathering] = {}
         """Traces over a limit, to be released."""
+        self._ended: dict[str, None] = {}
+        """The last traces that left with their root or marker: what comes late need not wait for one again."""
         self._size = 0
         self.num_duplicates = 0
         """Records that had come before; the first received was kept."""
@@ -92,16 +97,22 @@ class TraceBuffer:
         self._grow(span.trace_id, trace, span_bytes(span))
         return True
 
-    def add_log(self, record: LogRecord, position: int, now: float) -> bool:
-        """Take a log record that carries a trace id; whether it is new."""
-        assert record.trace_id, "a log record without a trace id is feedback of its own, nothing to wait for"
-        trace = self._gathering(record.trace_id, position, now)
-        key = _log_key(record)
+    def add_log(self, record: LogRecord, position: int, now: float, home: str = "") -> bool:
+        """Take a log record that carries a trace id, or has a home of its own; whether it is new.
+
+        A home holds log records alone, so nothing but the quiet time is waited for there.
+        """
+        trace_id = record.trace_id or home
+        assert trace_id, "a log record without a trace id or a home is feedback of its own, nothing to wait for"
+        trace = self._gathering(trace_id, position, now)
+        trace.root_came = trace.root_came or not record.trace_id
+        key = log_key(record)
         if key in trace.logs:
             self.num_duplicates += 1
             return False
         trace.logs[key] = record
-        self._grow(record.trace_id, trace, log_bytes(record))
+        trace.log_positions.append(position)
+        self._grow(trace_id, trace, log_bytes(record))
         return True
 
     def due(self, now: float) -> tuple[OpenTrace, ...]:
@@ -122,7 +133,8 @@ class TraceBuffer:
     def _gathering(self, trace_id: str, position: int, now: float) -> _Gathering:
         trace = self._traces.get(trace_id) or self._leaving.get(trace_id)
         if trace is None:
-            trace = _Gathering(first_at=now, last_at=now, first_position=position)
+            has_ended = trace_id in self._ended
+            trace = _Gathering(first_at=now, last_at=now, first_position=position, root_came=has_ended)
             self._traces[trace_id] = trace
         trace.last_at = now
         trace.positions.add(position)
@@ -162,13 +174,23 @@ class TraceBuffer:
         if home is self._traces:
             self._size -= trace.size
         self.num_limited += reason is EndReason.LIMIT
+        if trace.root_came or trace.marker_came:
+            self._remember(trace_id)
         return OpenTrace(
             trace_id=trace_id,
             spans=tuple(trace.spans.values()),
             logs=tuple(trace.logs.values()),
+            log_positions=tuple(trace.log_positions),
             end_reason=reason,
             positions=tuple(sorted(trace.positions)),
         )
+
+    def _remember(self, trace_id: str) -> None:
+        """Note that a trace has ended, and forget the one that ended first when there are too many."""
+        self._ended.pop(trace_id, None)
+        self._ended[trace_id] = None
+        if len(self._ended) > self._config.traces_max:
+            del self._ended[next(iter(self._ended))]
 
 
 def span_bytes(span: Span) -> int:
@@ -198,7 +220,11 @@ def _value_bytes(value: Value) -> int:
     return NUMBER_BYTES
 
 
-def _log_key(record: LogRecord) -> bytes:
-    """Log records have no id: one that is equal in all it says was sent twice."""
-    said = (record.span_id, record.time_unix_nano, record.event_name, record.body, record.attributes)
+def log_key(record: LogRecord) -> bytes:
+    """Log records have no id: one that is equal in all it says was sent twice.
+
+    The time of observation belongs to what it says: many senders leave the other one out.
+    """
+    times = (record.time_unix_nano, record.observed_time_unix_nano)
+    said = (record.span_id, *times, record.event_name, record.body, record.attributes)
     return hashlib.blake2b(repr(said).encode("utf-8", "surrogatepass"), digest_size=16).digest()

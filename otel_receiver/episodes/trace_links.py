@@ -41,7 +41,8 @@ def call_links(calls: Sequence[Call], links: Mapping[Call, Link], prefixes: Pref
     found: list[CallLink] = []
     for call in sorted(calls, key=lambda call: call.order):
         befores = () if call in inside else set(_befores(call, prefixes))
-        afters = () if call in continued and not call.report.detached else set(_afters(call, prefixes))
+        ends = set() if call in continued and not call.report.detached else set(_afters(call, prefixes))
+        afters = {*_record_ends(call), *ends}
         found.extend(_end(call, before=before) for before in sorted(befores))
         found.extend(_end(call, after=after) for after in sorted(afters))
     return tuple(found)
@@ -64,6 +65,12 @@ def execution_links(tree: SpanTree) -> tuple[CallLink, ...]:
         for report in place.reading.tool_executions
         if report.call_id
     )
+
+
+def record_link(home: str, service_name: str | None, response_id: str) -> CallLink:
+    """The loose end of log records that name only the answer they tell of; `home` is what they are kept under."""
+    before = _labelled("record", response_id)
+    return CallLink(trace_id=home, span_id="", service_name=service_name, before_hash=before)
 
 
 def _same_trace(link: Link) -> bool:
@@ -108,6 +115,12 @@ def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
         return
     yield prefixes.digest(prefixes.child(end, prefixes.key(call.output)))
     yield from (_labelled("call", part.id) for part in call.output.tool_calls if not is_made_id(part.id))
+
+
+def _record_ends(call: Call) -> Iterator[str]:
+    """Hash by which log records without ids find the call, whether or not another call continues it."""
+    if call.report.records_apart and call.report.response_id:
+        yield _labelled("record", call.report.response_id)
 
 
 def _needs_predecessor(call: Call, answer: int) -> bool:

@@ -295,6 +295,7 @@ def _merged_report(ranked: Sequence[ModelCall]) -> ModelCall:
         tools=_merged_tools([report.tools for report in ranked]),
         usage=usage,
         auxiliary=any(report.auxiliary for report in ranked),
+        records_apart=any(report.records_apart for report in ranked),
         flags=flags,
         finish_reason=_first(report.finish_reason for report in ranked),
         model=_first(report.model for report in ranked),

@@ -126,6 +126,10 @@ class QualityFlag(StrEnum):
     """An auxiliary call (judge, title, guardrail, embedding), not the agent's policy."""
     TRACE_TRUNCATED = "trace_truncated"
     """A receiver limit cut this trace."""
+    SYSTEM_MISSING = "system_missing"
+    """The sender never tells the system prompt."""
+    TEXT_DROPPED = "text_dropped"
+    """The sender drops the text beside tool calls: a message with calls and no text may have had one."""
 
 
 BLOCKING_FLAGS = frozenset(
@@ -143,6 +147,7 @@ BLOCKING_FLAGS = frozenset(
         QualityFlag.HISTORY_INCONSISTENT,
         QualityFlag.NOT_POLICY,
         QualityFlag.TRACE_TRUNCATED,
+        QualityFlag.SYSTEM_MISSING,
     }
 )
 """A step with one of these has a state that is incomplete or ambiguous: no policy may be asked there."""
@@ -223,7 +228,7 @@ class Message:
 
     def __post_init__(self) -> None:
         """Check that each part may stand in a message of this role."""
-        results = sum(isinstance(part, ToolResult) for part in self.parts)
+        results = len([part for part in self.parts if isinstance(part, ToolResult)])
         if self.role is Role.TOOL and (results != 1 or len(self.parts) != 1):
             raise ValueError(f"tool message: {len(self.parts)} parts, {results} results; split into one result each")
         if self.role is not Role.TOOL and results:
@@ -248,7 +253,7 @@ class Message:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls, in the model's order."""
-        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
 
     @property
     def tool_result(self) -> ToolResult | None:

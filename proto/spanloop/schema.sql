@@ -286,7 +286,7 @@ CREATE TABLE store.log_sources (
   log_position BIGINT NOT NULL
 );
 COMMENT ON TABLE store.log_sources IS 'Ingest log entries with log records of a trace, to derive it again.';
-COMMENT ON COLUMN store.log_sources.trace_id IS 'Trace the records belong to.';
+COMMENT ON COLUMN store.log_sources.trace_id IS 'Trace the records belong to; of records that name only the answer they tell of, answer- and a hash of it.';
 COMMENT ON COLUMN store.log_sources.log_position IS 'Entry that holds at least one of them.';
 
 CREATE TABLE store.call_links (
@@ -299,8 +299,8 @@ CREATE TABLE store.call_links (
   started_at TIMESTAMP_NS
 );
 COMMENT ON TABLE store.call_links IS 'How model calls continue each other across traces, as far as their messages tell.';
-COMMENT ON COLUMN store.call_links.trace_id IS 'Trace of the call.';
-COMMENT ON COLUMN store.call_links.span_id IS 'Span of the call.';
+COMMENT ON COLUMN store.call_links.trace_id IS 'Trace of the call; of log records that name only their answer, as in log_sources.';
+COMMENT ON COLUMN store.call_links.span_id IS 'Span of the call; empty for such records.';
 COMMENT ON COLUMN store.call_links.service_name IS 'Service it came from; calls of different services are never linked.';
 COMMENT ON COLUMN store.call_links.before_hash IS 'Hash of the history the call continues.';
 COMMENT ON COLUMN store.call_links.after_hash IS 'Hash of the history after its answer.';

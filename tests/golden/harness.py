@@ -7,12 +7,12 @@ A tag has any number of payloads, `payloads/<tag>.traces*.pb` and `payloads/<tag
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from otel_receiver.config import LimitsConfig
 from otel_receiver.dialects.base import Reading
-from otel_receiver.dialects.registry import read_logs_alone, read_span
+from otel_receiver.dialects.registry import read_logs_alone, read_spans
 from otel_receiver.episodes.assemble import assemble
 from otel_receiver.otlp import parse_logs, parse_traces
 from otel_receiver.spans import LogRecord, Span
@@ -41,10 +41,7 @@ def load(tag: str) -> tuple[list[Span], list[LogRecord]]:
 
 def read(spans: list[Span], logs: list[LogRecord]) -> list[Reading]:
     """The readings of spans with their log records."""
-    by_span: dict[tuple[str, str], list[LogRecord]] = defaultdict(list)
-    for record in logs:
-        by_span[record.trace_id, record.span_id].append(record)
-    return [read_span(span, by_span[span.trace_id, span.span_id]) for span in spans]
+    return list(read_spans(spans, logs))
 
 
 def derive(tag: str) -> tuple[list[Episode], list[Feedback]]:
@@ -53,14 +50,23 @@ def derive(tag: str) -> tuple[list[Episode], list[Feedback]]:
     derivation = assemble(read(spans, logs), EndReason.IMPORTED)
     known = {(span.trace_id, span.span_id) for span in spans}
     alone = read_logs_alone([record for record in logs if (record.trace_id, record.span_id) not in known])
-    episodes = sorted(derivation.episodes, key=lambda episode: (episode.started_at or 0, episode.episode_id))
-    return episodes, [*derivation.feedback, *alone]
+    return by_time(derivation.episodes), [*derivation.feedback, *alone]
+
+
+def by_time(episodes: Iterable[Episode]) -> list[Episode]:
+    """Episodes in the order of the golden files."""
+    return sorted(episodes, key=lambda episode: (episode.started_at or 0, episode.episode_id))
+
+
+def golden(tag: str) -> dict[str, object]:
+    """What the receiver must make of a tag: its golden file without the words about the instrumentation."""
+    return {key: value for key, value in expected(tag).items() if key != "instrumentation"}
 
 
 def expected(tag: str) -> dict[str, object]:
     """The golden file of a tag; a long text stands once under `texts`, and as `$name` wherever it is repeated."""
-    golden = json.loads((EXPECTED / f"{tag}.json").read_text())
-    return _filled(golden, {f"${name}": text for name, text in golden.pop("texts", {}).items()})
+    written = json.loads((EXPECTED / f"{tag}.json").read_text())
+    return _filled(written, {f"${name}": text for name, text in written.pop("texts", {}).items()})
 
 
 def _filled(value: object, texts: dict[str, str]) -> object:
@@ -74,11 +80,15 @@ def _filled(value: object, texts: dict[str, str]) -> object:
 
 def show(tag: str) -> dict[str, object]:
     """What the receiver makes of a tag, in the form of its golden file."""
-    episodes, feedback = derive(tag)
-    shown: dict[str, object] = {"episodes": [_episode(episode, episodes) for episode in episodes]}
+    return shown(*derive(tag))
+
+
+def shown(episodes: list[Episode], feedback: list[Feedback]) -> dict[str, object]:
+    """Episodes in their order, and feedback, in the form of a golden file."""
+    form: dict[str, object] = {"episodes": [_episode(episode, episodes) for episode in episodes]}
     if feedback:
-        shown["feedback"] = sorted((_feedback(item) for item in feedback), key=json.dumps)
-    return shown
+        form["feedback"] = sorted((_feedback(item) for item in feedback), key=json.dumps)
+    return form
 
 
 def _episode(episode: Episode, episodes: list[Episode]) -> dict[str, object]:

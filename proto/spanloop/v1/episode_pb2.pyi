@@ -78,6 +78,8 @@ class QualityFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     QUALITY_FLAG_DUPLICATE_MERGED: _ClassVar[QualityFlag]
     QUALITY_FLAG_NOT_POLICY: _ClassVar[QualityFlag]
     QUALITY_FLAG_TRACE_TRUNCATED: _ClassVar[QualityFlag]
+    QUALITY_FLAG_SYSTEM_MISSING: _ClassVar[QualityFlag]
+    QUALITY_FLAG_TEXT_DROPPED: _ClassVar[QualityFlag]
 ROLE_UNSPECIFIED: Role
 ROLE_SYSTEM: Role
 ROLE_DEVELOPER: Role
@@ -132,6 +134,8 @@ QUALITY_FLAG_TIME_MISSING: QualityFlag
 QUALITY_FLAG_DUPLICATE_MERGED: QualityFlag
 QUALITY_FLAG_NOT_POLICY: QualityFlag
 QUALITY_FLAG_TRACE_TRUNCATED: QualityFlag
+QUALITY_FLAG_SYSTEM_MISSING: QualityFlag
+QUALITY_FLAG_TEXT_DROPPED: QualityFlag
 
 class Episode(_message.Message):
     __slots__ = ("episode_id", "conversation_id", "user_id", "agent_name", "service_name", "model", "dialect", "started_at", "ended_at", "status", "end_reason", "parent_episode_id", "parent_call_id", "steps", "quality_flags", "message_table", "tools_table")

@@ -45,6 +45,31 @@ def as_line(request) -> bytes:
     return text.encode() + b"\n"
 
 
+def test_json_of_protobufs_own_printer_is_read_like_otlp_json(tmp_path):
+    """Ids in base64, as protobuf's JSON mapping has them, give the same spans and log records as ids in hex."""
+    for request in (TRACES, LOGS):
+        mapped = json_format.MessageToJson(request, indent=None).encode()
+        payloads = [
+            part.item.checked.payload
+            for name, line in (("hex.jsonl", as_line(request)), ("mapped.jsonl", mapped))
+            for part in read_parts(write(tmp_path, name, line), LimitsConfig())
+            if isinstance(part.item, FileRequest)
+        ]
+        assert [request.SerializeToString()] * 2 == payloads
+
+
+@pytest.mark.parametrize("bad", ["xyz", "AAA=", 7])
+def test_an_id_that_cannot_be_read_refuses_its_record(tmp_path, bad):
+    """A log record with a broken trace id is refused and said so; it does not lose its id in silence."""
+    document = json.loads(as_line(LOGS))
+    document["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["traceId"] = bad
+    (part,) = read_parts(write(tmp_path, "x.jsonl", json.dumps(document).encode()), LimitsConfig())
+    assert isinstance(part.item, FileRequest)
+    assert 2 == part.item.checked.accepted
+    (rejected,) = part.item.checked.rejected
+    assert ("must be 16 or absent" in rejected.reason, 1) == (True, rejected.count)
+
+
 @pytest.mark.parametrize("name", ["x.traces.pb", "x.logs.pb", "x.pb"])
 def test_protobuf_is_told_by_content_whatever_its_name(tmp_path, name):
     """Traces under a log's name are traces, and the other way round."""

@@ -167,7 +167,7 @@ def test_a_failing_batch_leaves_nothing(path: Path):
 def test_nothing_is_in_a_store_that_does_not_exist(path: Path):
     """Reading makes no file."""
     store = Store(path, CONFIG)
-    assert (0, None, (), frozenset()) == (
+    assert (0, None, {}, frozenset()) == (
         store.committed_position(),
         store.status(),
         store.positions_of(["0" * 32]),

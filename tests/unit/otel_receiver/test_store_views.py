@@ -196,8 +196,8 @@ def test_positions_lead_back_to_the_log(store: Store):
     foreign = span(span_id(1), trace_id=trace_id(5), log_position=1)
     sources = (LogSource(trace_id=TRACE, log_position=50), LogSource(trace_id=TRACE, log_position=20))
     store.write(WriteBatch(committed_position=90, spans=(*spans, foreign), log_sources=sources))
-    assert (20, 50, 70) == store.positions_of([TRACE])
-    assert (1, 20, 50, 70) == store.positions_of([TRACE, trace_id(5)])
+    assert {TRACE: (20, 50, 70)} == store.positions_of([TRACE])
+    assert {TRACE: (20, 50, 70), trace_id(5): (1,)} == store.positions_of([TRACE, trace_id(5), trace_id(6)])
 
 
 def test_status_counts_per_sender(store: Store):

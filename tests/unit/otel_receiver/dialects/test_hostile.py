@@ -43,6 +43,32 @@ HOSTILE = {
     "sixty MiB of JSON": {**CHAT, "gen_ai.input.messages": json.dumps([{"role": "user", "content": "x" * (60 * MIB)}])},
     "sixty MiB of brackets": {**CHAT, "gen_ai.input.messages": "[" * (60 * MIB)},
     "sixty MiB of open quotes": {**OI, "output.value": "ModelResponse(content='" + "\\" * (60 * MIB)},
+    "a hundred thousand outputs of one turn": {**OI, **many_keys("llm.output_messages", "message.content")},
+    "calls and results by the ten thousand": {
+        **CHAT,
+        "gen_ai.input.messages": json.dumps(
+            [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"id": f"c{i}", "name": "f", "args": "{}"} for i in range(50_000)],
+                },
+                *({"role": "tool", "tool_call_id": f"c{i}", "content": "x"} for i in range(10_000)),
+                *({"role": "tool", "name": "g", "content": "x"} for _ in range(10_000)),
+            ]
+        ),
+    },
+    "a text in two places, in pieces": {
+        **CHAT,
+        "gen_ai.input.messages": json.dumps(
+            [{"role": "user", "parts": [str(i) for i in range(50_000)], "content": [f"x{i}" for i in range(50_000)]}]
+        ),
+    },
+    "fifty thousand turns of one message": {
+        **CHAT,
+        "gen_ai.input.messages": json.dumps(
+            [{"role": "assistant", "parts": [{"type": "reasoning", "content": "r"}]}] * 50_000
+        ),
+    },
     "structures in every place": {
         **CHAT,
         "gen_ai.input.messages": ({"role": ("user",), "parts": {"type": 7}}, None, 5, ()),

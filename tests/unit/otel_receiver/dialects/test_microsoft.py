@@ -55,7 +55,33 @@ def test_semantic_kernel_messages_are_json_text_in_log_records():
     assert expected == brief(call.messages)
     assert call.output is not None
     assert ("Sunny.", "stop", False) == (call.output.text, call.finish_reason, call.streamed)
-    assert ("semantic_kernel", True, frozenset()) == (reading.context.dialect, call.lossy_history, call.flags)
+    assert ("semantic_kernel", frozenset()) == (reading.context.dialect, call.flags)
+
+
+@pytest.mark.parametrize(
+    ("provider", "is_lossy", "flags"),
+    [
+        ("openai", False, set()),
+        ("anthropic", True, {QualityFlag.TEXT_DROPPED}),
+        (None, True, {QualityFlag.TEXT_DROPPED}),
+    ],
+)
+def test_a_semantic_kernel_history_without_text_is_what_openai_was_sent(provider, is_lossy, flags):
+    """Its connector to OpenAI sends calls without their text; the others send it, and the telemetry loses it."""
+    attributes = {**CHAT, "gen_ai.system": provider}
+    (call,) = read_span(make_span(attributes, scope_name=KERNEL), KERNEL_LOGS).model_calls
+    assert (is_lossy, flags) == (call.lossy_history, call.flags)
+
+
+def test_a_semantic_kernel_answer_with_calls_may_lack_its_text():
+    """Whoever the provider is; an answer with text lacks nothing."""
+    asking = json.dumps({"message": {"role": "assistant", **ASKING}, "index": 0, "finish_reason": "tool_calls"})
+    choice = make_log("", asking, attributes={"event.name": "gen_ai.choice"})
+    attributes = {**CHAT, "gen_ai.system": "openai"}
+    (call,) = read_span(make_span(attributes, scope_name=KERNEL), (*KERNEL_LOGS[:2], choice)).model_calls
+    assert {QualityFlag.TEXT_DROPPED} == call.flags
+    (elsewhere,) = read_span(make_span(attributes, scope_name="Microsoft.SemanticKernel.X"), (choice,)).model_calls
+    assert QualityFlag.TEXT_DROPPED not in elsewhere.flags
 
 
 def test_semantic_kernel_says_streaming_in_its_operation():
@@ -217,7 +243,7 @@ def test_ag2_writes_chat_messages_under_the_parts_key():
     expected = [("user", "Hi"), ("assistant", ("a", "f", '{"city":"Paris"}')), ("tool", ("a", "sunny"))]
     assert call.output is not None
     assert (expected, "Sunny.", 4) == (brief(call.messages), call.output.text, call.usage.reasoning_tokens)
-    assert ("ag2", {QualityFlag.PROMPT_TRUNCATED}) == (reading.context.dialect, call.flags)
+    assert ("ag2", {QualityFlag.SYSTEM_MISSING}) == (reading.context.dialect, call.flags)
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,24 @@ def test_expressions_are_never_evaluated(text):
 def test_hostile_reprs_are_refused_without_raising(text):
     """Deep nesting, open quotes and texts over the limit cost no exception."""
     assert not read_repr(text).is_whole
+
+
+def test_plain_and_other_pairs_may_alternate():
+    """Pairs that are taken at a glance and those that are not give one mapping in their order, up to a cut."""
+    text = r"""{'a': 'x', "b": 1, 'c': [1, 'y'], 'd': None, 'e': 'it\'s', 'f': -2.5, 'g': 007}"""
+    expected = {"a": "x", "b": 1, "c": [1, "y"], "d": None, "e": "it's", "f": -2.5, "g": None}
+    value, is_whole = read_repr(text)
+    assert (list(expected.items()), False) == (list(value.items()), is_whole)
+    assert ({"a": "x", "b": True}, True) == read_repr("{'a': 'x', 'b': True,}")
+
+
+def test_plain_fields_with_text_are_read_like_others():
+    """Commas, spaces and brackets inside a text end nothing; a text with an escape is read as Python reads it."""
+    text = r"A(x='a, b=1) ', y=2, z='q\tr', t='', u=B(v='w'))"
+    expected = {"__class__": "A", "x": "a, b=1) ", "y": 2, "z": "q\tr", "t": "", "u": {"__class__": "B", "v": "w"}}
+    assert (expected, True) == read_repr(text)
+
+
+def test_a_list_cut_in_an_element_keeps_the_whole_ones():
+    """What stands before the cut is given, and nothing for a value that was cut."""
+    assert ([{"a": "x"}, {"b": None}], False) == read_repr("[{'a': 'x'}, {'b': 'y")

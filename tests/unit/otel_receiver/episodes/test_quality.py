@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from otel_receiver.dialects.base import Context
+from otel_receiver.dialects.registry import DIALECTS
 from otel_receiver.episodes.quality import MEANINGS, NOTHING_TO_DO, UNTRAINABLE, advice, blocks_training
 from spanloop.records import BLOCKING_FLAGS, EndReason, QualityFlag, ToolDefinition
 from tests.unit.otel_receiver.episodes.factories import (
@@ -64,6 +65,8 @@ CARRIED = (
     QualityFlag.CONTENT_REFERENCED,
     QualityFlag.MEDIA_MISSING,
     QualityFlag.MESSAGE_UNPARSED,
+    QualityFlag.SYSTEM_MISSING,
+    QualityFlag.TEXT_DROPPED,
 )
 """What only the span itself can show: its dialect sets the flag, the step has it."""
 
@@ -170,6 +173,20 @@ def test_advice_is_the_dialects_own():
     assert "include_content=True" in advice(flag, "pydantic_ai")
     assert MEANINGS[flag].advice == advice(flag, "unheard_of") == advice(flag)
     assert NOTHING_TO_DO == advice(QualityFlag.RETRIED, "openinference")
+
+
+def test_advice_is_for_dialects_that_exist():
+    """A dialect's own advice is found under the name the dialect goes by."""
+    known = {dialect.name for dialect in DIALECTS}
+    assert [] == [name for meaning in MEANINGS.values() for name in meaning.by_dialect if name not in known]
+
+
+def test_advice_asks_for_nothing_that_is_in_place_already():
+    """What a sender loses whatever is set is said to be so, and the switch that helps is named where there is one."""
+    assert "whatever is set" in advice(QualityFlag.CONTENT_MISSING, "openlit")
+    assert NOTHING_TO_DO in advice(QualityFlag.HISTORY_REPAIRED, "openlit")
+    assert "max_tool_result_chars=None" in advice(QualityFlag.PROMPT_TRUNCATED, "ag2")
+    assert "client" in advice(QualityFlag.SYSTEM_MISSING, "ag2")
 
 
 def test_the_attribute_limit_is_named():

@@ -82,6 +82,39 @@ def test_a_log_record_sent_twice_is_kept_once():
     assert (0, 1, 2) == trace.positions
 
 
+def test_records_that_differ_in_their_time_of_observation_are_two():
+    """A sender that sets no other time may say the same thing twice in one history."""
+    buffer = TraceBuffer(CONFIG)
+    records = [LogRecord(trace_id="7" * 32, body="Yes.", observed_time_unix_nano=time) for time in (1, 2, 1)]
+    assert [True, True, False] == [buffer.add_log(record, 0, now=0.0) for record in records]
+
+
+def test_a_home_of_log_records_waits_for_no_root():
+    """Records that name only their answer leave after the quiet time, each with the entry it came in first."""
+    buffer = TraceBuffer(CONFIG)
+    for position, text in enumerate(("a", "b", "a")):
+        buffer.add_log(LogRecord(body=text), position, now=0.0, home="answer-1")
+    assert () == buffer.due(2.9)
+    (home,) = buffer.due(3.0)
+    assert ("answer-1", EndReason.ROOT_ENDED, (0, 1)) == (home.trace_id, home.end_reason, home.log_positions)
+
+
+def test_what_comes_late_waits_for_no_second_root():
+    """A record of a trace that left with its root goes after the quiet time, as long as that is remembered."""
+    buffer = TraceBuffer(CONFIG.model_copy(update={"traces_max": 2}))
+    for trace in (5, 6):
+        buffer.add_span(span(trace, 1, parent=None), 0, now=0.0)
+    buffer.due(3.0)
+    buffer.add_span(span(5, 2), 10, now=100.0)
+    assert [] == summary(buffer.due(102.9))
+    assert [(5, 1, EndReason.ROOT_ENDED)] == summary(buffer.due(103.0))
+    buffer.add_span(span(7, 1, parent=None), 20, now=200.0)
+    buffer.due(203.0)
+    for trace in (5, 6, 7):
+        buffer.add_log(LogRecord(trace_id=f"{trace:032x}"), 30, now=300.0)
+    assert [5, 7] == [trace for trace, _, _ in summary(buffer.due(303.0))]
+
+
 def test_a_record_outside_any_trace_is_refused():
     """Only records of a trace can wait for it."""
     with pytest.raises(AssertionError, match="without a trace id"):
