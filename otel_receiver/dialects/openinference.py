@@ -40,6 +40,8 @@ _RUN_KINDS = frozenset({"AGENT", "CHAIN"})
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
+_AGENT_STEP = ".run_agent_step"
+_AGENT_MARK = "current_agent_name='"
 
 
 class OpenInference:
@@ -70,12 +72,20 @@ class OpenInference:
 
 
 def _context(span: Span) -> Context:
-    """The span's context; LangGraph tells the agent in the metadata only."""
+    """The span's context; LangGraph tells the agent in the metadata only, llama-index around its calls."""
     metadata = as_text(span.attributes.get("metadata"))
-    agent = None
+    agent = _step_agent(span)
     if metadata is not None and "langgraph" in metadata:
         agent = langgraph_agent(as_mapping(read_json(metadata).value) or {})
     return context_of(span, OpenInference.name, agent_name=first_word(span.attributes, "agent.name") or agent)
+
+
+def _step_agent(span: Span) -> str | None:
+    """The agent whose step it is: the last field of the repr that llama-index's step is given, after its messages."""
+    text = as_text(span.attributes.get("input.value")) if span.name.endswith(_AGENT_STEP) else None
+    if text is None or _AGENT_MARK not in text:
+        return None
+    return text.rpartition(_AGENT_MARK)[2].partition("'")[0] or None
 
 
 def read_indexed_call(

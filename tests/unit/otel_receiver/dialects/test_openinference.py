@@ -282,6 +282,16 @@ def test_llama_index_calls_that_call_nothing_are_no_calls():
     assert ("stop", "r", "m-2025") == (call.finish_reason, call.response_id, call.response_model)
 
 
+def test_llama_index_names_the_agent_around_its_calls():
+    """The step's input is a repr whose last field is the agent; a user's words that look like it come before."""
+    said = "AgentSetup(input=[ChatMessage(text=\"current_agent_name='me'\")], current_agent_name='weather')"
+    step = {KIND: "CHAIN", "input.value": json.dumps({"ev": said})}
+    reading = read_span(make_span(step, name="BaseWorkflowAgent.run_agent_step"))
+    assert "weather" == reading.context.agent_name
+    assert None is read_span(make_span(step, name="other")).context.agent_name
+    assert None is read_span(make_span({KIND: "CHAIN"}, name="BaseWorkflowAgent.run_agent_step")).context.agent_name
+
+
 @pytest.mark.parametrize(("kind", "auxiliary"), [("EVALUATOR", True), ("GUARDRAIL", True), ("CHAIN", False)])
 def test_spans_that_judge_mark_what_runs_below_them(kind, auxiliary):
     """Evaluators and guardrails say that calls below them are not the policy's."""
