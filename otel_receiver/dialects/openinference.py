@@ -14,7 +14,7 @@ from otel_receiver.dialects.fields import Source, context_of, request_model_of
 from otel_receiver.dialects.genai_parts import TOOLS, answer_carriers, prompt_carriers, sources
 from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
 from otel_receiver.dialects.indexed_messages import indexed_answer, indexed_prompt
-from otel_receiver.dialects.json_text import looks_like_json, read_json, read_structured
+from otel_receiver.dialects.json_text import looks_like_json, read_json, read_structured, unquoted
 from otel_receiver.dialects.langgraph import langgraph_agent
 from otel_receiver.dialects.messages import read_messages
 from otel_receiver.dialects.model_call import CallEvidence, build_call
@@ -59,7 +59,8 @@ class OpenInference:
         kind = (as_word(span.attributes.get(KIND)) or "").upper()
         reference, context = span_ref(span), _context(span)
         if kind == "TOOL":
-            return Reading(span=reference, context=context, tool_executions=(read_tool_execution(span),))
+            execution = read_tool_execution(span, _plain_output(span.attributes))
+            return Reading(span=reference, context=context, tool_executions=(execution,))
         if kind in _RUN_KINDS:
             return Reading(span=reference, context=context, agent=_read_run(span, is_agent=kind == "AGENT"))
         if kind in _AUXILIARY_KINDS and MODEL not in span.attributes:
@@ -69,6 +70,13 @@ class OpenInference:
             call, blobs = read_indexed_call(span, logs, auxiliary=not is_call)
             return Reading(span=reference, context=context, model_calls=(call,), blobs=blobs)
         return Reading(span=reference, context=context)
+
+
+def _plain_output(attributes: Source) -> Source:
+    """The attributes with an output that is said to be JSON as the text that it spells, if it is a mere string."""
+    if attributes.get("output.mime_type") != "application/json":
+        return attributes
+    return {**attributes, "output.value": unquoted(attributes.get("output.value"))}
 
 
 def _context(span: Span) -> Context:

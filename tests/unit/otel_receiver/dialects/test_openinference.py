@@ -267,6 +267,14 @@ def test_haystack_tools_are_read_from_their_reprs():
     assert expected == read_call(llm(input__value=raw)).tools
 
 
+def test_dspy_names_a_tool_by_its_span_alone():
+    """The span is of the tool's own `__call__`; arguments stand among the keyword arguments, a text is quoted."""
+    asked = {KIND: "TOOL", "input.value": '{"kwargs": {"city": "Paris"}}'}
+    told = {"output.value": '"sunny"', "output.mime_type": "application/json"}
+    (execution,) = read_span(make_span({**asked, **told}, name="get_weather.__call__")).tool_executions
+    assert ("get_weather", '{"city":"Paris"}', "sunny") == (execution.name, execution.arguments, execution.result)
+
+
 def test_llama_index_wraps_a_tools_result():
     """The result stands in blocks, with a mark whether it is an error."""
     output = json.dumps({"blocks": [{"text": "boom"}], "tool_name": "f", "raw_output": "boom", "is_error": True})
