@@ -158,6 +158,9 @@ def _read_event(event: MessageEvent, role: Role, notes: Notes) -> tuple[Message,
     held["content"] = _structured(first_present(body, "content", "message"))
     if held["content"] is None:
         del held["content"]
+    elif "parts" in (whole := as_mapping(held["content"]) or {}):
+        # Google's kit puts Gemini's whole content there, whose role is the true one.
+        return read_message({"role": role.value, **whole}, notes, default=role)
     if role is Role.TOOL:
         held.setdefault("tool_call_id", body.get("id"))
     return read_message(held, notes, default=role)

@@ -26,7 +26,7 @@ from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.tool_spans import read_tool_execution
 from otel_receiver.dialects.tools import read_tools
 from otel_receiver.dialects.values import as_items, as_mapping, compact_json, first_present, first_word
-from otel_receiver.spans import Attributes, LogRecord, Span
+from otel_receiver.spans import Attributes, LogRecord, Span, SpanStatus
 from spanloop.records import Message, Part, QualityFlag, ToolCall, ToolDefinition, ToolResult
 
 SCOPE = "gcp.vertex.agent"
@@ -36,6 +36,9 @@ TOOL_ARGUMENTS = "gcp.vertex.agent.tool_call_args"
 TOOL_RESPONSE = "gcp.vertex.agent.tool_response"
 CALL_SPAN = "call_llm"
 MERGED_TOOLS = ("(merged tools)", "(merged)")
+ELIDED = "<elided>"
+NOT_SPECIFIED = "<not specified>"
+_OLDEST_TOOL_SPANS = ("tool_response [", "tool_call [")
 _AGENT_SPAN = "agent_run ["
 _LOG_CONTEXT_KEYS = ("user.id", "gen_ai.conversation.id", "gen_ai.agent.name")
 
@@ -59,8 +62,7 @@ class GoogleADK:
             call, blobs = _read_call(span, logs)
             return replace(read_as(span, logs, Kind.OTHER, context), model_calls=(call,), blobs=blobs)
         if kind is Kind.TOOL:
-            source = {**_execution(span.attributes), **span.attributes}
-            execution = read_tool_execution(span, source)
+            execution = read_tool_execution(span, {**_execution(span), **span.attributes})
             return replace(read_as(span, logs, Kind.OTHER, context), tool_executions=(execution,))
         return read_as(span, logs, kind, context)
 
@@ -73,11 +75,18 @@ def _kind(span: Span) -> Kind:
         return Kind.CALL
     if OPERATION in span.attributes:
         return kind_of(span)
+    if span.name.startswith(_OLDEST_TOOL_SPANS):
+        # One execution is two spans, and the result's has the id: the other tells more only when there is no result.
+        return Kind.TOOL if span.name.startswith(_OLDEST_TOOL_SPANS[0]) or _is_failed(span) else Kind.OTHER
     if TOOL_ARGUMENTS in span.attributes or span.name.startswith("execute_tool "):
         return Kind.TOOL
     if span.name.startswith(_AGENT_SPAN):
         return Kind.AGENT
     return Kind.RUN if span.name == "invocation" else Kind.OTHER
+
+
+def _is_failed(span: Span) -> bool:
+    return span.status is SpanStatus.ERROR
 
 
 def _context(span: Span, logs: tuple[LogRecord, ...]) -> Context:
@@ -101,14 +110,39 @@ def _agent_in(name: str) -> str | None:
 def _read_call(span: Span, logs: tuple[LogRecord, ...]) -> tuple[ModelCall, tuple[Blob, ...]]:
     """A model call, with no id that is a stand-in."""
     raw = RawValues(span.attributes.get(REQUEST), _gemini_form(span.attributes.get(RESPONSE)))
+    told = tuple(record for record in logs if not _is_elided(record))
+    notes = Notes()
+    if len(told) < len(logs):
+        notes.flag(QualityFlag.CONTENT_REDACTED)
+    logs = told
     places = (span.attributes, *(record.attributes for record in logs))
     chunks = max((_chunks(attributes) for attributes in places), key=len)
     span = replace(span, attributes=_with_last_chunk(span.attributes))
     logs = tuple(replace(record, attributes=_with_last_chunk(record.attributes)) for record in logs)
-    call, blobs = read_call(span, logs, extra=raw)
+    call, blobs = read_call(span, logs, notes=notes, extra=raw)
     if call.tools is not None and raw.request_mentions("function_declarations"):
         call = replace(call, tools=_declared(raw) or call.tools)
+    call = _responded(call, raw)
     return _without_stand_ins(_streamed(call, chunks) if len(chunks) > 1 else call), blobs
+
+
+def _responded(call: ModelCall, raw: RawValues) -> ModelCall:
+    """The call with the response's own word on its counts, and on whether it is a piece of a stream that broke off.
+
+    Releases before 1.9 wrote the total count where the output's belongs.
+    """
+    counted = raw.about.usage.output_tokens
+    if counted is not None:
+        call = replace(call, usage=replace(call.usage, output_tokens=counted))
+    if (as_mapping(raw.response.value) or {}).get("partial") is not True:
+        return call
+    return replace(call, streamed=True, flags=call.flags | {QualityFlag.OUTPUT_TRUNCATED})
+
+
+def _is_elided(record: LogRecord) -> bool:
+    """Whether a message event hides its message; not even the role is told then, for all but system's are user's."""
+    body = as_mapping(record.body)
+    return body is not None and body.get("content") == ELIDED
 
 
 def _chunks(attributes: Attributes) -> tuple[object, ...]:
@@ -127,9 +161,9 @@ def _streamed(call: ModelCall, chunks: tuple[object, ...]) -> ModelCall:
 def _gemini_form(value: object) -> object:
     """The kit's response as Gemini writes one; `None` when it is empty or absent."""
     held = as_mapping(read_structured(value).value)
-    if held is None or "content" not in held:
-        return None if held is not None else value
-    return {**held, "candidates": (held,)}
+    if held is None:
+        return value
+    return {**held, "candidates": (held,)} if held else None
 
 
 def _with_last_chunk(attributes: Attributes) -> Attributes:
@@ -146,23 +180,35 @@ def _declared(raw: RawValues) -> tuple[ToolDefinition, ...] | None:
     return read_tools(in_json_schema(request_tools(raw.request.value)), Notes())
 
 
-def _execution(attributes: Source) -> Source:
-    """Arguments and result of a tool's span under the common keys."""
-    return {
-        "gen_ai.tool.call.arguments": attributes.get(TOOL_ARGUMENTS),
-        "gen_ai.tool.call.result": _response(attributes.get(TOOL_RESPONSE)),
-    }
+def _execution(span: Span) -> Source:
+    """Name, arguments and result of a tool's span under the common keys; without content both objects are empty."""
+    arguments, response = span.attributes.get(TOOL_ARGUMENTS), _response(span.attributes.get(TOOL_RESPONSE))
+    told: dict[str, object] = {}
+    if span.name.startswith(_OLDEST_TOOL_SPANS):
+        event = as_mapping(read_structured(span.attributes.get(TOOL_RESPONSE)).value) or {}
+        told["gen_ai.tool.name"] = span.name.partition(" [")[2].removesuffix("]")
+        told["gen_ai.tool.call.id"] = (_told_response(event) or {}).get("id")
+    if response is not None or arguments != "{}":
+        told |= {"gen_ai.tool.call.arguments": arguments, "gen_ai.tool.call.result": response}
+    return told
 
 
 def _response(value: object) -> object:
-    """The tool's response; older releases give the whole event that holds it."""
-    held = as_mapping(read_structured(value).value) or {}
-    parts = as_items((as_mapping(held.get("content")) or {}).get("parts")) or ()
-    for part in parts:
-        inner = as_mapping(first_present(as_mapping(part) or {}, "function_response", "functionResponse"))
-        if inner is not None:
-            return compact_json(inner.get("response"))
-    return value
+    """The tool's response; older releases give the whole event that holds it. A tool that failed has none."""
+    held = as_mapping(read_structured(value).value)
+    if held is None:
+        return value
+    if held in ({}, {"result": NOT_SPECIFIED}):
+        return None
+    told = _told_response(held)
+    return value if told is None else compact_json(told.get("response"))
+
+
+def _told_response(event: Source) -> Source | None:
+    """The first response in an event's content."""
+    parts = as_items((as_mapping(event.get("content")) or {}).get("parts")) or ()
+    told = (first_present(as_mapping(part) or {}, "function_response", "functionResponse") for part in parts)
+    return next((held for part in told if (held := as_mapping(part)) is not None), None)
 
 
 def _without_stand_ins(call: ModelCall) -> ModelCall:

@@ -1,24 +1,29 @@
 """MLflow: every value is JSON text; inputs and outputs are the provider's own requests and responses.
 
-Source: mlflow, `mlflow/tracing/constant.py` and `mlflow/openai`. A streamed answer's outputs leave out its tool calls
-and say that it stopped: the truth is in the span's events, one per chunk, as far as the SDK's event limit kept them.
+Source: mlflow, `mlflow/tracing/constant.py`, `mlflow/openai` and `mlflow/tracing/export/genai_semconv`. A streamed
+answer's outputs leave out its tool calls and say that it stopped: the truth is in the span's events, one per chunk, as
+far as the SDK's event limit kept them. MLflow can translate its spans to OTel's GenAI conventions as it exports them
+(`MLFLOW_ENABLE_OTEL_GENAI_SEMCONV`): the same holds then, and the model asked for is the answering one; the true one is
+left over in a bare `model`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from otel_receiver.dialects.base import AgentRun, ModelCall, Reading
 from otel_receiver.dialects.chunks import Stream, join_chunks
-from otel_receiver.dialects.fields import context_of, has_usage
-from otel_receiver.dialects.genai import read_call
+from otel_receiver.dialects.fields import FINISH_KEYS, context_of, has_usage
+from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read_call
+from otel_receiver.dialects.genai_parts import OUTPUT
 from otel_receiver.dialects.json_text import read_structured, unquoted
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_spans import read_tool_execution
 from otel_receiver.dialects.tools import read_tools
-from otel_receiver.dialects.values import as_int, as_items, as_mapping, as_text, as_word, first_word
+from otel_receiver.dialects.values import as_bool, as_int, as_items, as_mapping, as_text, as_word, first_word
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import QualityFlag, Usage
 
@@ -31,6 +36,10 @@ MODEL = "mlflow.llm.model"
 CHUNK_EVENT = "mlflow.chunk.item."
 CHUNK = "mlflow.chunk.value"
 
+SCOPE = "mlflow."
+BARE_MODEL = "model"
+BARE_STREAM = "stream"
+
 _CALLS = frozenset({"CHAT_MODEL", "LLM"})
 _RUNS = frozenset({"AGENT", "CHAIN", "WORKFLOW", "TASK", "EVALUATOR", "GUARDRAIL"})
 _AUXILIARY = frozenset({"EVALUATOR", "GUARDRAIL"})
@@ -42,13 +51,15 @@ class MLflow:
     name = "mlflow"
 
     def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
-        """Whether the span says its MLflow type."""
+        """Whether the span says its MLflow type, or an operation under the scope of MLflow's own tracer."""
         del logs
-        return SPAN_TYPE in span.attributes
+        return SPAN_TYPE in span.attributes or (span.scope_name.startswith(SCOPE) and OPERATION in span.attributes)
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the span's type."""
         plain = replace(span, attributes={key: unquoted(value) for key, value in span.attributes.items()})  # type: ignore[misc]
+        if SPAN_TYPE not in span.attributes:
+            return _read_translated(span, plain, logs)
         kind = (as_word(plain.attributes.get(SPAN_TYPE)) or "").upper()
         context = context_of(plain, self.name, agent_name=span.name if kind == "AGENT" else None)
         reading = Reading(span=span_ref(span), context=context)
@@ -77,6 +88,33 @@ def _read_call(span: Span, plain: Span, logs: tuple[LogRecord, ...], reading: Re
     return replace(reading, model_calls=(_answered(told),), blobs=blobs)
 
 
+def _read_translated(span: Span, plain: Span, logs: tuple[LogRecord, ...]) -> Reading:
+    """A span that MLflow translated to OTel's GenAI conventions."""
+    kind, context = kind_of(plain), context_of(plain, MLflow.name)
+    if kind is not Kind.CALL:
+        return read_as(plain, logs, kind, context)
+    notes = Notes()
+    stream = _stream(span)
+    if stream is not None:
+        said = as_mapping((as_items(read_structured(span.attributes.get(OUTPUT)).value) or (None,))[0]) or {}
+        response = _streamed_response(stream, _text_of(said), None, notes)
+        kept = {key: value for key, value in plain.attributes.items() if key not in (OUTPUT, *FINISH_KEYS)}
+        plain = replace(plain, attributes=kept)
+    call, blobs = read_call(plain, logs, notes=notes, extra=None if stream is None else RawValues(None, response))
+    call = replace(
+        call,
+        model=first_word(plain.attributes, BARE_MODEL) or call.model,
+        streamed=stream is not None or as_bool(plain.attributes.get(BARE_STREAM)) is True,
+    )
+    return Reading(span=span_ref(span), context=context, model_calls=(call,), blobs=blobs)
+
+
+def _text_of(said: Mapping[str, object]) -> str | None:
+    """The text of a message's first part."""
+    parts = as_items(said.get("parts"))
+    return as_text((as_mapping(parts[0]) or {}).get("content")) if parts else None
+
+
 def _answered(call: ModelCall) -> ModelCall:
     """The call; without an answer there was no response whose model could be told."""
     return call if call.output is not None else replace(call, response_model=None)
@@ -90,12 +128,17 @@ def _response(span: Span, notes: Notes) -> object:
         text = unquoted(carried)
         return {"role": "assistant", "content": text} if text is not carried else carried
     outputs = as_mapping(read_structured(carried).value) or {}
+    text = (as_mapping(_first_choice(outputs).get("message")) or {}).get("content")
+    return _streamed_response(stream, as_text(text), outputs.get("usage"), notes)
+
+
+def _streamed_response(stream: Stream, text: str | None, usage: object, notes: Notes) -> object:
+    """The streamed response with the text and counts that the outputs tell: the first chunks may be lost."""
     choice = _first_choice(stream.response)
     if not stream.is_whole or (choice.get("finish_reason") == "tool_calls" and not stream.has_calls):
         notes.flag(QualityFlag.OUTPUT_TRUNCATED)
-    content = (as_mapping(_first_choice(outputs).get("message")) or {}).get("content")
-    message = {**(as_mapping(choice.get("message")) or {}), **({"content": content} if as_text(content) else {})}
-    usage = outputs.get("usage") or stream.response.get("usage")
+    message = {**(as_mapping(choice.get("message")) or {}), **({"content": text} if text else {})}
+    usage = usage or stream.response.get("usage")
     return {**stream.response, "choices": ({**choice, "message": message},), "usage": usage}
 
 

@@ -17,7 +17,7 @@ from otel_receiver.dialects.genai_parts import TOOLS, answer_carriers, prompt_ca
 from otel_receiver.dialects.haystack_messages import read_invocations
 from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
 from otel_receiver.dialects.indexed_messages import indexed_answer, indexed_prompt
-from otel_receiver.dialects.json_text import looks_like_json, read_json, read_structured
+from otel_receiver.dialects.json_text import looks_like_json, read_json, read_structured, unquoted
 from otel_receiver.dialects.langgraph import langgraph_agent
 from otel_receiver.dialects.messages import read_messages, with_system
 from otel_receiver.dialects.model_call import CallEvidence, build_call
@@ -49,6 +49,8 @@ _AGNO = ".agno"
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
+_AGENT_STEP = ".run_agent_step"
+_AGENT_MARK = "current_agent_name='"
 
 
 class OpenInference:
@@ -66,7 +68,8 @@ class OpenInference:
         kind = (as_word(span.attributes.get(KIND)) or "").upper()
         reference, context = span_ref(span), _context(span)
         if kind == "TOOL":
-            return Reading(span=reference, context=context, tool_executions=(read_tool_execution(span),))
+            execution = read_tool_execution(span, _plain_output(span.attributes))
+            return Reading(span=reference, context=context, tool_executions=(execution,))
         if kind in _RUN_KINDS and _invokes_tools(span):
             return Reading(span=reference, context=context, tool_executions=_invocations(span))
         if kind in _RUN_KINDS:
@@ -83,13 +86,21 @@ class OpenInference:
         return Reading(span=reference, context=context)
 
 
+def _plain_output(attributes: Source) -> Source:
+    """The attributes with an output that is said to be JSON as the text that it spells, if it is a mere string."""
+    if attributes.get("output.mime_type") != "application/json":
+        return attributes
+    return {**attributes, "output.value": unquoted(attributes.get("output.value"))}
+
+
 def _context(span: Span) -> Context:
-    """The span's context; LangGraph tells the agent in the metadata only."""
+    """The span's context; LangGraph tells the agent in the metadata only, llama-index around its calls."""
     metadata = as_text(span.attributes.get("metadata"))
-    agent = _node_of(span) if as_word(span.attributes.get(KIND)) == "AGENT" else None
+    is_agent = as_word(span.attributes.get(KIND)) == "AGENT"
+    agent = _step_agent(span) or (_node_of(span) if is_agent else None)
     if metadata is not None and "langgraph" in metadata:
         agent = langgraph_agent(as_mapping(read_json(metadata).value) or {})
-    if span.scope_name.endswith(_AGENTS_SDK) and as_word(span.attributes.get(KIND)) == "AGENT":
+    if is_agent and span.scope_name.endswith(_AGENTS_SDK):
         agent = first_word(span.attributes, "graph.node.id") or (span.name if span.parent_span_id else None)
     return context_of(span, OpenInference.name, agent_name=first_word(span.attributes, "agent.name") or agent)
 
@@ -98,6 +109,14 @@ def _node_of(span: Span) -> str | None:
     """The agent's name in the graph: CrewAI and AutoGen give agents an id that is their name; agno's means nothing."""
     keys = ("graph.node.name",) if span.scope_name.endswith(_AGNO) else ("graph.node.name", "graph.node.id")
     return first_word(span.attributes, *keys)
+
+
+def _step_agent(span: Span) -> str | None:
+    """The agent whose step it is: the last field of the repr that llama-index's step is given, after its messages."""
+    text = as_text(span.attributes.get("input.value")) if span.name.endswith(_AGENT_STEP) else None
+    if text is None or _AGENT_MARK not in text:
+        return None
+    return text.rpartition(_AGENT_MARK)[2].partition("'")[0] or None
 
 
 def read_indexed_call(

@@ -187,8 +187,12 @@ def _result(part: Mapping[str, object], notes: Notes) -> tuple[Part, ...]:
         notes.flag(QualityFlag.CONTENT_MISSING)
     content = first_present(inner, *RESULT_KEYS)
     typed = as_mapping(content)
-    if typed is not None and "value" in typed and str(typed.get("type", "")).startswith(_TYPED_RESULTS):
-        failed: object = str(typed["type"]).startswith("error")
+    if typed is not None and typed.get("type") == "execution-denied":
+        # Nobody let the tool run: the AI SDK's providers show the model the reason, or this sentence.
+        failed: object = True
+        content = as_text(typed.get("reason")) or "Tool call execution denied."
+    elif typed is not None and "value" in typed and str(typed.get("type", "")).startswith(_TYPED_RESULTS):
+        failed = str(typed["type"]).startswith("error")
         content = typed["value"]
     else:
         failed = first_present(inner, "is_error", "isError", "tool_call_error", "status")

@@ -134,6 +134,8 @@ _OUTPUT_COUNTS = (
     "candidatesTokenCount",
     "candidates_token_count",
 )
+_CACHED_COUNTS = ("cachedContentTokenCount", "cached_content_token_count")
+_THOUGHT_COUNTS = ("thoughtsTokenCount", "thoughts_token_count")
 
 
 def read_usage(usage: Source) -> Usage:
@@ -149,12 +151,14 @@ def read_usage(usage: Source) -> Usage:
     tokens = as_int(first_present(usage, *_INPUT_COUNTS))
     apart = (read or 0) + (written or 0)
     inside = as_int(first_present(prompt, "cached_tokens", "cache_read"))
+    inside = as_int(first_present(usage, *_CACHED_COUNTS)) if inside is None else inside
+    thought = first_present(answer or {}, "reasoning_tokens", "reasoning")
     return Usage(
         input_tokens=tokens + apart if tokens is not None else None,
         output_tokens=as_int(first_present(usage, *_OUTPUT_COUNTS)),
         cache_read_tokens=read if read is not None else inside,
         cache_write_tokens=written,
-        reasoning_tokens=as_int(first_present(answer or {}, "reasoning_tokens", "reasoning")),
+        reasoning_tokens=as_int(first_present(usage, *_THOUGHT_COUNTS) if thought is None else thought),
     )
 
 

@@ -66,7 +66,7 @@ def _name_in(name: str) -> str:
     """The tool's name in a span's name."""
     for prefix in _NAME_PREFIXES:
         name = name.removeprefix(prefix)
-    return name.removesuffix(".tool") or "unknown"
+    return name.removesuffix(".tool").removesuffix(".__call__") or "unknown"
 
 
 def _arguments(value: object) -> str | None:

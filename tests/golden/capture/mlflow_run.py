@@ -1,8 +1,12 @@
 """MLflow: mlflow-tracing 3.17.2, sqlparse, pyyaml, openai, opentelemetry-exporter-otlp-proto-http.
 
 The agent and the tool are traced functions. First plain, then streamed; in each run the second request fails and the
-application asks again. The session and the user it names are not exported.
+application asks again. The session and the user it names are not exported. `mlflow_run FOLDER genai` captures the same
+as MLflow translates it to OpenTelemetry's GenAI conventions.
 """
+
+import os
+import sys
 
 import mlflow
 from openai import OpenAI
@@ -11,7 +15,9 @@ from tests.golden.capture import model_server, openai_loop
 from tests.golden.capture.http_sink import HttpSink
 
 if __name__ == "__main__":
-    sink = HttpSink("mlflow")
+    tag = "mlflow_genai" if sys.argv[2:] == ["genai"] else "mlflow"
+    os.environ["MLFLOW_ENABLE_OTEL_GENAI_SEMCONV"] = str(tag == "mlflow_genai").lower()
+    sink = HttpSink(tag)
     mlflow.openai.autolog()
     openai_loop.weather = mlflow.trace(model_server.weather, name="get_weather", span_type="TOOL")
     url = f"{model_server.start(failing=frozenset({2, 8}))}/v1"

@@ -1,5 +1,6 @@
 // Asks the script's two questions through the Vercel AI SDK and writes its spans as one export request.
-// Run by vercel_run.py: node vercel.mjs TAG MODEL_SERVER FILE
+// Run by vercel_run.py: node vercel.mjs TAG MODEL_SERVER FILE. The first question is plain, unless the tag ends in
+// `_streamed`; the second is streamed.
 
 import { writeFileSync } from "node:fs";
 import { context } from "@opentelemetry/api";
@@ -11,6 +12,7 @@ import { createOpenAI } from "@ai-sdk/openai";
 import * as ai from "ai";
 
 const [tag, baseURL, file] = process.argv.slice(2);
+const isOldest = tag.startsWith("vercel4");
 const QUESTIONS = ["What is the weather in Paris and Atlantis?", "And tomorrow in Rome?"];
 const SCHEMA = ai.jsonSchema({ type: "object", properties: { city: { type: "string" } }, required: ["city"] });
 const WEATHER = { Paris: "sunny, 21 degrees", Rome: "rainy" };
@@ -30,7 +32,7 @@ async function telemetry() {
   }
   const { LegacyOpenTelemetry, OpenTelemetry } = await import("@ai-sdk/otel");
   const integration =
-    tag === "vercel7_legacy"
+    tag.startsWith("vercel7_legacy")
       ? new LegacyOpenTelemetry({ tracer })
       : new OpenTelemetry({ tracer: provider.getTracer("gen_ai"), runtimeContext: true });
   const includeRuntimeContext = { sessionId: true, userId: true };
@@ -44,15 +46,15 @@ const settings = {
   model: createOpenAI({ apiKey: "none", baseURL }).chat("gpt-4o-mini"),
   system: "You are a weather service.",
   temperature: 0.2,
-  ...(tag === "vercel4" ? { maxSteps: 6 } : { stopWhen: (ai.stepCountIs ?? ai.isStepCount)(6) }),
+  ...(isOldest ? { maxSteps: 6 } : { stopWhen: (ai.stepCountIs ?? ai.isStepCount)(6) }),
   tools: {
     get_weather: ai.tool({
       description: "The weather in a city.",
-      [tag === "vercel4" ? "parameters" : "inputSchema"]: SCHEMA,
+      [isOldest ? "parameters" : "inputSchema"]: SCHEMA,
       execute: async ({ city }) => {
         if (city in WEATHER) return WEATHER[city];
         const problem = `no such city: ${city}`;
-        if (tag === "vercel4") return { error: problem }; // an exception would end the whole run
+        if (isOldest) return { error: problem }; // an exception would end the whole run
         throw new Error(problem);
       },
     }),
@@ -60,12 +62,21 @@ const settings = {
   ...(await telemetry()),
 };
 
+async function streamed(messages) {
+  const result = ai.streamText({ ...settings, messages });
+  for await (const _ of result.textStream);
+  return (await result.responseMessages) ?? (await result.response).messages;
+}
+
+async function plain(messages) {
+  const result = await ai.generateText({ ...settings, messages });
+  return result.responseMessages ?? result.response.messages;
+}
+
 const messages = [{ role: "user", content: QUESTIONS[0] }];
-const plain = await ai.generateText({ ...settings, messages });
-messages.push(...(plain.responseMessages ?? plain.response.messages), { role: "user", content: QUESTIONS[1] });
-const streamed = ai.streamText({ ...settings, messages });
-for await (const _ of streamed.textStream);
-await streamed.response;
+const answered = await (tag.endsWith("_streamed") ? streamed : plain)(messages);
+messages.push(...answered, { role: "user", content: QUESTIONS[1] });
+await streamed(messages);
 
 const spans = exporter.getFinishedSpans();
 for (const event of spans.flatMap((span) => span.events)) {

@@ -2,8 +2,9 @@
 
 NODE_FOLDER holds the npm packages: `@opentelemetry/` api, context-async-hooks, sdk-trace-base, resources and
 otlp-transformer; and `ai@6 @ai-sdk/openai@3 zod` for the tag `vercel6`, `ai@7 @ai-sdk/openai@4 @ai-sdk/otel zod` for
-`vercel7` and `vercel7_legacy`, `ai@4 @ai-sdk/openai@1 zod@3` for `vercel4`. The first question is plain, the second
-streamed; the third request fails once and is tried again.
+`vercel7` and `vercel7_legacy`, `ai@5 @ai-sdk/openai@2 zod` for `vercel5`, `ai@4 @ai-sdk/openai@1 zod@3` for `vercel4`.
+The first question is plain, unless `_streamed` ends the tag, and the second streamed; the third request fails once and
+is tried again.
 """
 
 from __future__ import annotations

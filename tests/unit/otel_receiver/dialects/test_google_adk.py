@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+from otel_receiver.dialects.base import ToolExecution
 from otel_receiver.dialects.registry import read_span
+from otel_receiver.spans import SpanStatus
 from spanloop.records import QualityFlag, ToolDefinition, ToolStatus, Usage
 from tests.unit.otel_receiver.dialects.factories import brief, make_log, make_span
 
@@ -76,6 +78,50 @@ def test_gemini_schemas_become_json_schema():
     (call,) = read(CALL).model_calls
     schema = '{"type":"object","properties":{"type":{"type":"string"}}}'
     assert (ToolDefinition(name="f", description="The weather.", parameters=schema),) == call.tools
+
+
+def test_the_responses_counts_are_the_calls():
+    """Releases before 1.9 put the total where the output's count belongs; cached and thought tokens are told apart."""
+    counts = {"prompt_token_count": 9, "candidates_token_count": 2, "total_token_count": 11}
+    held = {**RESPONSE, "usage_metadata": {**counts, "cached_content_token_count": 4, "thoughts_token_count": 1}}
+    told = {"gen_ai.usage.input_tokens": 9, "gen_ai.usage.output_tokens": 11}
+    (call,) = read({**CALL, **told, "gcp.vertex.agent.llm_response": json.dumps(held)}).model_calls
+    assert Usage(input_tokens=9, output_tokens=2, cache_read_tokens=4, reasoning_tokens=1) == call.usage
+
+
+def test_the_last_piece_of_a_broken_stream_is_no_whole_answer():
+    """Each chunk takes the place of the one before; one that says it is partial came last when the stream broke off."""
+    held = {"content": RESPONSE["content"], "partial": True}
+    (call,) = read({**CALL, "gcp.vertex.agent.llm_response": json.dumps(held)}).model_calls
+    assert call.output is not None
+    assert ("Sunny.", True, {QualityFlag.OUTPUT_TRUNCATED}) == (call.output.text, call.streamed, call.flags)
+
+
+def test_a_response_without_content_still_tells_why():
+    """A blocked answer has a finish reason and counts, and nothing that was said."""
+    held = {"error_code": "SAFETY", "finish_reason": "SAFETY", "usage_metadata": {"prompt_token_count": 9}}
+    (call,) = read({**CALL, "gcp.vertex.agent.llm_response": json.dumps(held)}).model_calls
+    assert (None, "content_filter", 9) == (call.output, call.finish_reason, call.usage.input_tokens)
+
+
+def test_elided_message_events_tell_no_messages():
+    """By default every message of the log records is a marker under the role user, which most of them never had."""
+    names = ("gen_ai.system.message", "gen_ai.user.message", "gen_ai.user.message", "gen_ai.choice")
+    logs = tuple(make_log(name, body={"content": "<elided>"}) for name in names)
+    (call,) = read(NEWER, name="generate_content gemini-2.5-flash", logs=logs).model_calls
+    flags = {QualityFlag.CONTENT_MISSING, QualityFlag.CONTENT_REDACTED}
+    assert ((), None, flags) == (call.messages, call.output, call.flags)
+
+
+def test_message_events_hold_geminis_contents():
+    """With content in log records every message, the model's too, is an event of the user with Gemini's role inside."""
+    bodies = [{"content": "Be kind."}, *({"content": content} for content in REQUEST["contents"])]
+    names = ["gen_ai.system.message", *(["gen_ai.user.message"] * 3)]
+    logs = tuple(make_log(name, body=body) for name, body in zip(names, bodies, strict=True))
+    choice = make_log("gen_ai.choice", body={"content": RESPONSE["content"], "index": 0, "finish_reason": "STOP"})
+    (call,) = read(NEWER, name="generate_content gemini-2.5-flash", logs=(*logs, choice)).model_calls
+    (whole,) = read(CALL).model_calls
+    assert (brief(whole.messages), whole.output, "stop") == (brief(call.messages), call.output, call.finish_reason)
 
 
 def test_without_content_the_call_is_flagged():
@@ -196,6 +242,39 @@ def test_a_tool_span_of_older_releases_holds_the_whole_event():
     attributes = {**TOOL, "gcp.vertex.agent.tool_response": json.dumps(event)}
     (execution,) = read(attributes, name="execute_tool f").tool_executions
     assert '{"result":"sunny"}' == execution.result
+
+
+def test_a_tool_that_failed_has_no_response():
+    """A stand-in takes the response's place: what the tool raised is told by the span's status alone."""
+    attributes = {
+        **TOOL,
+        "gen_ai.tool.call.id": "<not specified>",
+        "gcp.vertex.agent.tool_response": '{"result": "<not specified>"}',
+    }
+    (execution,) = read(attributes, name="execute_tool f", status=SpanStatus.ERROR).tool_executions
+    assert ToolExecution(name="f", arguments='{"x": 1}', status=ToolStatus.ERROR) == execution
+
+
+def test_without_content_a_tool_span_tells_no_arguments():
+    """Both objects are empty then; empty arguments beside a response are the tool's own."""
+    off = {"gcp.vertex.agent.tool_call_args": "{}", "gcp.vertex.agent.tool_response": "{}"}
+    (silent,) = read({**TOOL, **off}, name="execute_tool f").tool_executions
+    (bare,) = read({**TOOL, "gcp.vertex.agent.tool_call_args": "{}"}, name="execute_tool f").tool_executions
+    assert ((None, None), "{}") == ((silent.arguments, silent.result), bare.arguments)
+
+
+def test_the_oldest_releases_tell_a_result_on_a_span_of_its_own():
+    """The call's span has no id: it counts only when the tool failed, for then there is no other."""
+    event = {"content": {"parts": [{"function_response": {"id": "a", "name": "f", "response": {"result": "sunny"}}}]}}
+    empty = {"gcp.vertex.agent.llm_request": "{}", "gcp.vertex.agent.llm_response": "{}"}
+    told = {**empty, "gcp.vertex.agent.tool_response": json.dumps(event)}
+    (execution,) = read(told, name="tool_response [f]").tool_executions
+    assert ToolExecution(name="f", call_id="a", result='{"result":"sunny"}') == execution
+    asked = {"gcp.vertex.agent.tool_call_args": '{"x": 1}'}
+    assert () == read(asked, name="tool_call [f]").tool_executions
+    (failed,) = read(asked, name="tool_call [f]", status=SpanStatus.ERROR).tool_executions
+    assert ToolExecution(name="f", arguments='{"x": 1}', status=ToolStatus.ERROR) == failed
+    assert () == read(told, name="tool_response").tool_executions  # all results of a turn once more
 
 
 def test_bookkeeping_says_nothing():

@@ -165,3 +165,73 @@ def test_the_calls_of_a_stream_are_bounded():
     assert stream is not None
     message = stream.response["choices"][0]["message"]
     assert STREAMED_CALLS_MAX == len(message["tool_calls"])
+
+
+SCOPE = "mlflow.tracing.provider"
+SAID = [{"role": "assistant", "parts": [{"type": "text", "content": "Wait. "}], "finish_reason": "stop"}]
+TRANSLATED = {
+    "model": '"m"',
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "m-2025",
+    "gen_ai.response.model": "m-2025",
+    "gen_ai.input.messages": json.dumps([{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]),
+    "gen_ai.output.messages": json.dumps(SAID),
+    "gen_ai.response.finish_reasons": ("stop",),
+    "gen_ai.usage.input_tokens": 9,
+    "gen_ai.usage.output_tokens": 2,
+}
+
+
+def test_a_translated_call():
+    """As OTel's conventions say, but the model asked for is left over in a bare attribute."""
+    reading = read_span(make_span(TRANSLATED, name="chat m-2025", scope_name=SCOPE))
+    (call,) = reading.model_calls
+    assert call.output is not None
+    assert ("mlflow", "m", "m-2025", False) == (
+        reading.context.dialect,
+        call.model,
+        call.response_model,
+        call.streamed,
+    )
+    told = ([("user", "Hi")], "Wait. ", "stop", Usage(input_tokens=9, output_tokens=2))
+    assert told == (brief(call.messages), call.output.text, call.finish_reason, call.usage)
+
+
+def test_a_translated_streamed_answer_is_that_of_its_chunks():
+    """The translation says that the answer stopped after its text, with an empty text if it was calls only."""
+    for content in ("Wait. ", ""):
+        said = [{**SAID[0], "parts": [{"type": "text", "content": content}]}]
+        chunks = CHUNKS if content else CHUNKS[1:]
+        attributes = {**TRANSLATED, "stream": "true", "gen_ai.output.messages": json.dumps(said)}
+        call = read_call(attributes, scope_name=SCOPE, events=events_of(chunks))
+        assert call.output is not None
+        assert (content, ["a", "b"]) == (call.output.text, [made.id for made in call.output.tool_calls])
+        assert ("tool_calls", True, frozenset()) == (call.finish_reason, call.streamed, call.flags)
+
+
+def test_a_translated_stream_that_lost_its_calls_is_flagged():
+    """The text is the translation's; the last chunk says that there were calls, and none is left."""
+    call = read_call({**TRANSLATED, "stream": "true"}, scope_name=SCOPE, events=events_of(CHUNKS[-1:], first=200))
+    assert call.output is not None
+    assert ("Wait. ", {QualityFlag.OUTPUT_TRUNCATED}) == (call.output.text, call.flags)
+
+
+@pytest.mark.parametrize(
+    ("operation", "agent"), [("invoke_agent", AgentRun(is_agent=True)), ("CHAIN", AgentRun(is_agent=False))]
+)
+def test_translated_runs(operation, agent):
+    """Types that OTel has no operation for are handed through."""
+    reading = read_span(make_span({"gen_ai.operation.name": operation}, scope_name=SCOPE))
+    assert ("mlflow", agent) == (reading.context.dialect, reading.agent)
+
+
+def test_a_translated_tool_span():
+    """A string result is carried as a JSON literal."""
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "f",
+        "gen_ai.tool.call.arguments": '{"city": "Paris"}',
+        "gen_ai.tool.call.result": '"sunny"',
+    }
+    (execution,) = read_span(make_span(attributes, scope_name=SCOPE)).tool_executions
+    assert ("f", '{"city": "Paris"}', "sunny") == (execution.name, execution.arguments, execution.result)

@@ -267,6 +267,14 @@ def test_haystack_tools_are_read_from_their_reprs():
     assert expected == read_call(llm(input__value=raw)).tools
 
 
+def test_dspy_names_a_tool_by_its_span_alone():
+    """The span is of the tool's own `__call__`; arguments stand among the keyword arguments, a text is quoted."""
+    asked = {KIND: "TOOL", "input.value": '{"kwargs": {"city": "Paris"}}'}
+    told = {"output.value": '"sunny"', "output.mime_type": "application/json"}
+    (execution,) = read_span(make_span({**asked, **told}, name="get_weather.__call__")).tool_executions
+    assert ("get_weather", '{"city":"Paris"}', "sunny") == (execution.name, execution.arguments, execution.result)
+
+
 def test_llama_index_wraps_a_tools_result():
     """The result stands in blocks, with a mark whether it is an error."""
     output = json.dumps({"blocks": [{"text": "boom"}], "tool_name": "f", "raw_output": "boom", "is_error": True})
@@ -280,6 +288,16 @@ def test_llama_index_calls_that_call_nothing_are_no_calls():
     raw = json.dumps({"message": {}, "raw": {"id": "r", "model": "m-2025", "choices": [{"finish_reason": "stop"}]}})
     call = read_call(llm(output__value=raw))
     assert ("stop", "r", "m-2025") == (call.finish_reason, call.response_id, call.response_model)
+
+
+def test_llama_index_names_the_agent_around_its_calls():
+    """The step's input is a repr whose last field is the agent; a user's words that look like it come before."""
+    said = "AgentSetup(input=[ChatMessage(text=\"current_agent_name='me'\")], current_agent_name='weather')"
+    step = {KIND: "CHAIN", "input.value": json.dumps({"ev": said})}
+    reading = read_span(make_span(step, name="BaseWorkflowAgent.run_agent_step"))
+    assert "weather" == reading.context.agent_name
+    assert None is read_span(make_span(step, name="other")).context.agent_name
+    assert None is read_span(make_span({KIND: "CHAIN"}, name="BaseWorkflowAgent.run_agent_step")).context.agent_name
 
 
 @pytest.mark.parametrize(("kind", "auxiliary"), [("EVALUATOR", True), ("GUARDRAIL", True), ("CHAIN", False)])

@@ -128,6 +128,25 @@ def test_results_hold_their_content_by_version(held, text):
     assert [("tool", ("a", text))] == brief(read_call({**STEP, "ai.prompt.messages": prompt}).messages)
 
 
+@pytest.mark.parametrize(("told", "text"), [({"reason": "No."}, "No."), ({}, "Tool call execution denied.")])
+def test_a_denied_call_is_a_failed_one(told, text):
+    """From version 6 on a person may refuse a tool: the model is shown why, and the tool did not run."""
+    part = {"type": "tool-result", "toolCallId": "a", "toolName": "f", "output": {"type": "execution-denied", **told}}
+    prompt = json.dumps([{"role": "tool", "content": [part]}])
+    (message,) = read_call({**STEP, "ai.prompt.messages": prompt}).messages
+    assert message.tool_result is not None
+    assert (text, ToolStatus.ERROR) == (message.tool_result.content, message.tool_result.status)
+
+
+@pytest.mark.parametrize("keys", [("sessionId", "userId"), ("session_id", "user_id"), ("threadId", "userId")])
+def test_metadata_is_spelled_as_the_application_likes(keys):
+    """The SDK hands the application's own keys through."""
+    attributes = {key: value for key, value in STEP.items() if not key.startswith("ai.telemetry.metadata.")}
+    told = {f"ai.telemetry.metadata.{key}": value for key, value in zip(keys, ("s", "u"), strict=True)}
+    context = read_span(make_span({**attributes, **told})).context
+    assert ("s", "u") == (context.conversation_id, context.user_id)
+
+
 def test_the_oldest_keys_of_an_answer():
     """Up to version 3 the answer stands under `ai.result` and the finish reason under `ai.finishReason`."""
     attributes = {key: value for key, value in STEP.items() if not key.startswith("ai.response")}
