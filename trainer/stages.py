@@ -239,6 +239,7 @@ _SAME_NAMES = (
     "seed",
     "kl_budget",
     "micro_batch_tokens",
+    "micro_batch_enough",
     "gradient_checkpointing",
 )
 
