@@ -7,9 +7,11 @@
 Both get the same weights, tokens, masks, advantages and optimizer, and time forward, loss, backward, clipping and step;
 sampling and rewards are outside. Each runs in a process of its own, and steps alternate between the two, so that
 whatever else the machine does hits both. Their gradients are compared before anything is timed: a lead cannot come from
-computing less. TRL runs one decision point per forward, which pads nothing; this engine packs everything into tries.
+computing less. TRL runs one decision point per forward, which pads nothing; this engine packs into tries, with its
+default settings.
 
-Beside the ratio by the clock stands the ratio by processor time, which other work on the machine disturbs less.
+Beside the ratio by the clock stands the ratio by processor time, which other work on the machine disturbs less. Memory
+is what tensors take at the fullest moment of a step, counted in a step of its own; beside it stands the whole process.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from trainer.grpo.samples import logical_tokens
 
 PACKAGES = ("torch", "transformers", "trl", "peft")
 MEMORY_TARGET = 0.5
-"""Of TRL's peak, at most, where prompts are shared."""
+"""Of TRL's peak, at most, in every case."""
+WARM_UP = 2
+"""Steps before those that count; in the last of them the tensors are counted."""
 
 
 class Worker:
@@ -88,7 +92,11 @@ class Result:
     engine_work: float
     """Processor seconds per step, over all threads (median)."""
     trl_work: float
+    engine_tensors: int
+    """Peak bytes of tensors above the weights."""
+    trl_tensors: int
     engine_peak: int
+    """Peak bytes of the process above what it held at rest; on CUDA of the device."""
     trl_peak: int
     gradient_error: float
     """Largest difference, relative to the largest gradient of the parameter."""
@@ -101,8 +109,8 @@ class Result:
 
     @property
     def memory(self) -> float:
-        """Share of TRL's peak."""
-        return self.engine_peak / self.trl_peak
+        """Share of TRL's peak of tensors."""
+        return self.engine_tensors / self.trl_tensors
 
     def misses(self) -> list[str]:
         """Targets not met."""
@@ -110,18 +118,19 @@ class Result:
         target = self.case.target_speed
         if target is not None and self.speed < target:
             found.append(f"{self.case.name}: {self.speed:.2f} times TRL's speed, the target is {target}")
-        if target is not None and target > 1 and self.memory > MEMORY_TARGET:
+        if target is not None and self.memory > MEMORY_TARGET:
             found.append(f"{self.case.name}: {self.memory:.2f} of TRL's memory, the target is {MEMORY_TARGET}")
         return found
 
 
-def measure(case: Case, setup: Setup, *, warm_up: int, steps: int) -> Result:
+def measure(case: Case, setup: Setup, *, steps: int) -> Result:
     """Compare gradients, then time alternating steps."""
     logical = logical_tokens([sample for point in samples_of(setup) for sample in point])
     with Worker("engine", setup) as engine, Worker("trl", setup) as trl:
         error, cosine = _compare(engine, trl)
-        for _ in range(warm_up):
+        for _ in range(WARM_UP - 1):
             engine.ask("step"), trl.ask("step")
+        tensors = [int(side.ask("tensors")["tensors"]) for side in (engine, trl)]
         pairs = [(engine.ask("step"), trl.ask("step")) for _ in range(steps)]
     last = pairs[-1]
     return Result(
@@ -134,6 +143,8 @@ def measure(case: Case, setup: Setup, *, warm_up: int, steps: int) -> Result:
         trl_seconds=tuple(float(theirs["seconds"]) for _, theirs in pairs),
         engine_work=statistics.median(float(mine["cpu_seconds"]) for mine, _ in pairs),
         trl_work=statistics.median(float(theirs["cpu_seconds"]) for _, theirs in pairs),
+        engine_tensors=tensors[0],
+        trl_tensors=tensors[1],
         engine_peak=int(last[0]["peak"]),
         trl_peak=int(last[1]["peak"]),
         gradient_error=error,
@@ -164,8 +175,8 @@ def table(results: list[Result]) -> str:
     head = (
         "| case | prompt, answer, group, points | vocabulary, trained | engine logical tokens/s | TRL | ratio |"
         " by processor time | tokens computed of logical | s per step (quartiles), engine / TRL |"
-        " peak MiB, engine / TRL | share |"
-        " gradient difference, cosine |\n" + "|---" * 12 + "|"
+        " peak MiB of tensors, engine / TRL | share | peak MiB of the process |"
+        " gradient difference, cosine |\n" + "|---" * 13 + "|"
     )
     return "\n".join([head, *(_row(result) for result in results)])
 
@@ -184,8 +195,9 @@ def _row(result: Result) -> str:
         f"{result.trl_work / result.engine_work:.2f}",
         f"{result.computed:,} of {result.logical:,}",
         f"{_spread(result.engine_seconds)} / {_spread(result.trl_seconds)}",
+        f"{result.engine_tensors / 2**20:,.0f} / {result.trl_tensors / 2**20:,.0f}",
+        f"**{result.memory:.2f}**",
         f"{result.engine_peak / 2**20:,.0f} / {result.trl_peak / 2**20:,.0f}",
-        f"{result.memory:.2f}",
         f"{result.gradient_error:.1e}, {result.cosine:.7f}",
     ]
     return "| " + " | ".join(cells) + " |"
@@ -224,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
             gradient_checkpointing=options.gradient_checkpointing,
             liger=options.liger,
         )
-        results.append(measure(case, setup, warm_up=options.warm_up, steps=options.steps))
+        results.append(measure(case, setup, steps=options.steps))
         print(_row(results[-1]), file=sys.stderr)
     print(machine(results[0].setup), table(results), sep="\n\n")
     misses = [line for result in results for line in result.misses()]
@@ -242,8 +254,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--liger", action="store_true", help="TRL with liger-kernel, which must be installed")
-    parser.add_argument("--warm-up", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of each side, after two that warm up")
     parser.add_argument("--worker", choices=["engine", "trl"], help=argparse.SUPPRESS)
     parser.add_argument("--setup", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)

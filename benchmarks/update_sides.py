@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,6 +20,7 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from trainer.grpo.learner import ComputeSettings
@@ -144,6 +146,9 @@ def samples_of(setup: Setup) -> list[list[Sample]]:
 class Side(Protocol):
     """One of the two."""
 
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+
     def gradients(self) -> dict[str, Tensor]:
         """Of the loss, before clipping; no step is taken."""
 
@@ -157,17 +162,19 @@ class Engine:
     def __init__(self, setup: Setup) -> None:
         model = build_model(setup)
         module = with_adapter(model, LoraSettings(rank=setup.lora, alpha=2 * setup.lora)) if setup.lora else model
+        self.module = module
         self.policy = Policy(module=module, tokenizer=cast("Any", None), device=torch.device(setup.device))
-        compute = ComputeSettings(micro_batch_tokens=16384, gradient_checkpointing=setup.gradient_checkpointing)
+        compute = ComputeSettings(gradient_checkpointing=setup.gradient_checkpointing)
         optimizer = OptimizerSettings(learning_rate=LEARNING_RATE)
         self.settings = UpdateSettings(optimizer=optimizer, compute=compute, max_grad_norm=MAX_GRAD_NORM)
         self.samples = [sample for point in samples_of(setup) for sample in point]
         self.updater = Updater(self.policy, optimizer)
+        self.optimizer = self.updater.optimizer
 
     def gradients(self) -> dict[str, Tensor]:
         """See `Side`."""
         self.updater.accumulate(self.samples, self.settings)
-        found = _gradients(self.policy.module)
+        found = _gradients(self.module)
         self.updater.optimizer.zero_grad(set_to_none=True)
         return found
 
@@ -186,9 +193,9 @@ class Trl:
         self.device = torch.device(setup.device)
         self.trainer = _grpo_trainer(setup)
         self.trainer.current_gradient_accumulation_steps = 1
-        self.model = self.trainer.model.to(self.device)
-        self.model.train()
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.module = self.trainer.model.to(self.device)
+        self.module.train()
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
         points = samples_of(setup)
         total = sum(sample.num_tokens for point in points for sample in point)
@@ -210,13 +217,13 @@ class Trl:
 
     def _accumulate(self) -> None:
         for inputs in self.inputs:
-            loss = self.trainer.compute_loss(self.model, inputs)
+            loss = self.trainer.compute_loss(self.module, inputs)
             self.trainer.accelerator.backward(loss)
 
     def gradients(self) -> dict[str, Tensor]:
         """See `Side`."""
         self._accumulate()
-        found = _gradients(self.model)
+        found = _gradients(self.module)
         self.optimizer.zero_grad(set_to_none=True)
         return found
 
@@ -302,12 +309,38 @@ def _status_bytes(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
+def tensor_peak(side: Side, setup: Setup) -> int:
+    """Bytes of tensors at the fullest moment of a step, the optimizer's state among them, the weights not.
+
+    On a CPU they are counted one by one as torch allocates and frees them, as CUDA's allocator counts; what the C
+    library keeps of freed memory, and the code of libraries, is no part of it.
+    """
+    state = sum(t.nbytes for held in side.optimizer.state.values() for t in held.values() if isinstance(t, Tensor))
+    if setup.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        side.step()
+        return torch.cuda.max_memory_allocated() - before + state
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        side.step()
+    events = cast("Any", profiler.profiler).kineto_results.events()
+    changes = sorted((event for event in events if event.name() == "[memory]"), key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in changes), initial=0)) + state
+
+
+def load_libraries(module: nn.Module, device: str) -> None:
+    """One short forward and backward, so that code and buffers of libraries count as held before, on both sides."""
+    module(input_ids=torch.zeros(1, 8, dtype=torch.long, device=device)).logits.sum().backward()
+    module.zero_grad(set_to_none=True)
+
+
 def work(kind: str, setup: Setup) -> None:
-    """Obey `gradients <path>`, `step` and `quit`; answer each with a line of JSON."""
+    """Obey `gradients <path>`, `step`, `tensors` and `quit`; answer each with a line of JSON."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not mix with the answers
     torch.set_num_threads(setup.threads)
     side: Side = Engine(setup) if kind == "engine" else Trl(setup)
+    load_libraries(side.module, setup.device)
     memory = Memory(setup.device)
     for line in sys.stdin:
         command, _, argument = line.strip().partition(" ")
@@ -316,6 +349,8 @@ def work(kind: str, setup: Setup) -> None:
         answer: dict[str, float | str] = {}
         if command == "gradients":
             save_file(side.gradients(), argument)
+        elif command == "tensors":
+            answer = {"tensors": tensor_peak(side, setup)}
         else:
             answer = _timed(side, setup) | {"peak": memory.peak()}
         answers.write(json.dumps(answer) + "\n")

@@ -6,16 +6,15 @@ in the message. Defaults < TOML < flags; the resolved configuration is saved wit
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from trainer.errors import ConfigError
+from trainer.explain import explain
 
 Scalar = str | int | float | bool
 TomlValue = Scalar | list["TomlValue"] | dict[str, "TomlValue"]
@@ -86,7 +85,8 @@ class RolloutsConfig(Section):
     """Where answers come from."""
 
     sampler: Literal["in_process", "vllm"] = "in_process"
-    """`in_process`: the very module that is trained answers, batched, with a KV cache. `vllm`: servers (`[vllm]`)."""
+    """`in_process`: the very module that is trained answers, batched, with a KV cache. `vllm`: servers (`[vllm]`). With
+    one of ART's own backends neither: its endpoint answers (`[art]`)."""
     rows_max: int = Field(default=512, ge=1)
     """Answers sampled at a time."""
     kv_bytes_max: int = Field(default=2**30, ge=1)
@@ -133,6 +133,22 @@ class VllmConfig(Section):
         if self.urls and self.python is not None:
             raise ValueError("vllm.urls and vllm.python: give running servers or an environment to start one in")
         return self
+
+
+class ArtConfig(Section):
+    """ART's own backends, for `train.backend = "art_local"` or `"art_serverless"`."""
+
+    base_model: str | None = None
+    """What the backend calls the base policy, such as a name on a model hub; absent: `policy.base`, whose tokenizer the
+    trainer needs in any case."""
+    base_url: str | None = None
+    """Where `art_serverless` is asked; absent: the service ART names."""
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    """Further options of the backend's `train`, under ART's names, such as `precalculate_logprobs`."""
+    request_timeout_s: float = Field(default=600.0, gt=0)
+    """Seconds one group of answers may take."""
+    concurrent_requests_max: int = Field(default=64, ge=1)
+    """Groups asked for at a time."""
 
 
 class RewardConfig(Section):
@@ -200,11 +216,17 @@ class TrainConfig(Section):
     kl_budget: float | None = Field(default=None, gt=0)
     """The run stops before the policy is further than this from its base, in nats per token; absent: no limit."""
     micro_batch_tokens: int = Field(default=8192, ge=1)
-    """Tokens computed at once in the update; lower it when memory runs out."""
+    """Tokens computed at once in the update, at most; lower it when memory runs out."""
+    micro_batch_enough: int | None = Field(default=None, ge=1)
+    """Tokens from which such a batch ends where the next answer shares little with it; absent: 512 on a CPU, 4096 on a
+    GPU."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, more time."""
     seed: int = 42
     """Of batches, sampling and training."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads torch computes with; equal runs need equally many, so a run keeps those it started with. Absent: what
+    torch chooses then."""
     save_total_limit: int = Field(default=4, ge=1)
     """Checkpoints kept on disk, newest first; a promoted one stays."""
     eval_every: int = Field(default=0, ge=0)
@@ -272,6 +294,7 @@ class RunConfig(Section):
     data: DataConfig = DataConfig()
     rollouts: RolloutsConfig = RolloutsConfig()
     vllm: VllmConfig = VllmConfig()
+    art: ArtConfig = ArtConfig()
     reward: RewardConfig = RewardConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
@@ -358,25 +381,6 @@ def _validate(tables: TomlTable, origin: str) -> RunConfig:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {explain(error, option_names())}") from None
-
-
-def explain(error: ValidationError, valid: tuple[str, ...]) -> str:
-    """What pydantic found, one clause per key; an unknown key comes with the nearest of the `valid` ones."""
-    return "; ".join(_explain(detail, valid) for detail in error.errors())
-
-
-def _explain(detail: ErrorDetails, valid: tuple[str, ...]) -> str:
-    dotted = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] != "extra_forbidden":
-        return f"{dotted}: {detail['msg']} (got {detail['input']!r})" if dotted else detail["msg"]
-    near = nearest(".".join(part for part in detail["loc"] if isinstance(part, str)), valid)
-    return f"unknown key {dotted}" + (f"; did you mean {near}?" if near else f"; valid are {', '.join(valid)}")
-
-
-def nearest(name: str, valid: tuple[str, ...]) -> str | None:
-    """The valid name most like this one, if any is: the same last part in another section counts most."""
-    same_key = [option for option in valid if option.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    return next(iter(same_key or difflib.get_close_matches(name, valid, n=1, cutoff=0.5)), None)
 
 
 def option_names() -> tuple[str, ...]:

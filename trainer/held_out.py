@@ -19,10 +19,12 @@ from trainer.evaluate import (
     evaluate_recorded,
 )
 from trainer.recording import evaluation_rows
+from trainer.registry import is_service_name
 from trainer.rewards.spec import SpecRewardModel, load_reward_model
 from trainer.rollouts.base import Sampler
 from trainer.runs import Run, run_pool
 from trainer.stages import open_sampler
+from trainer.threads import torch_threads
 from trainer.workspace import Workspace
 
 
@@ -38,7 +40,7 @@ def evaluate_run(
     points, num_trained_before = choose_points(workspace, run.run_id, pool, candidates, run.config.eval)
     evaluations = [evaluate_recorded(points, reward_model)]
     settings = run.config.eval
-    with open_sampler(run) as sampler:
+    with torch_threads(run.config.train.num_threads), open_sampler(run) as sampler:
         for_base = (*settings.temperatures, *settings.base_temperatures)
         evaluations += [_ask(points, sampler, reward_model, run, BASE, 0, t) for t in for_base]
         sampler.load_policy(checkpoint, version)
@@ -86,8 +88,9 @@ def _checkpoint(workspace: Workspace, run: Run, step: int | None) -> tuple[Path,
     what = f"step {step}" if step is not None else "any step"
     if not rows:
         raise RunError(f"run {run.run_id}: no checkpoint of {what}; see `trainer runs`")
-    path = workspace.folder / str(rows[0][0])
-    if not path.is_dir():
+    location = str(rows[0][0])
+    path = workspace.folder / location
+    if not path.is_dir() and not is_service_name(location):
         raise RunError(f"run {run.run_id}: checkpoint {path} is gone (train.save_total_limit); evaluate a later step")
     return path, int(str(rows[0][1]))
 

@@ -3,7 +3,7 @@
     points → rollouts → rewards → groups → update → checkpoint → records, then the next step with the new policy
 
 A step is recorded in one transaction after its checkpoint is on disk. Whatever ends a run, it continues from its last
-recorded step; equal seeds give equal batches, answers and, on a CPU, equal weights.
+recorded step; equal seeds give equal batches, answers and, on a CPU with equally many threads, equal weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import math
-import os
 import signal
 import threading
 import time
@@ -34,7 +33,7 @@ from trainer.groups import Group, make_groups
 from trainer.metric_sinks import MetricSink, check_sinks, open_sinks, update_metrics
 from trainer.prompt_differences import count_differences, describe_differences
 from trainer.recording import evaluation_rows, group_rows, load_evaluation
-from trainer.registry import promoted_paths
+from trainer.registry import promoted_paths, relative_location
 from trainer.rewards.spec import SpecRewardModel, load_reward_model
 from trainer.rollouts.base import SamplingParams
 from trainer.rows import CheckpointRow, Row, UpdateRow, now
@@ -54,6 +53,7 @@ from trainer.runs import (
 from trainer.samplers import check_sampler
 from trainer.stages import Stages, UpdateOutcome, check_backend, open_stages
 from trainer.statistics import mean
+from trainer.threads import torch_threads, with_threads
 from trainer.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def train(
     dataset = build_dataset(workspace.candidates(), config.data)
     # A run that cannot fill its batches must fail before a model is loaded.
     schedule(dataset.pool(Pool.TRAIN), points_per_step=config.train.points_per_step, num_steps=1, seed=0)
-    run = start_run(workspace, config, dataset, reward_model, control)
+    run = start_run(workspace, with_threads(config), dataset, reward_model, control)
     log.info("run_started run=%s points=%s left_out=%s", run.run_id, _sizes(dataset.pools), dict(dataset.left_out))
     return _carry_out(workspace, run, reward_model, sinks)
 
@@ -107,7 +107,7 @@ def resume(workspace: Workspace, run_id: str | None = None, *, sinks: Sequence[M
 
 def _check_needs(config: RunConfig) -> None:
     """What is missing is said before a run is recorded or a model loaded."""
-    check_backend(config.train)
+    check_backend(config)
     check_sampler(config)
     check_sinks(config.metrics)
 
@@ -120,7 +120,11 @@ def _reward_model(config: RunConfig) -> SpecRewardModel:
 
 def _carry_out(workspace: Workspace, run: Run, reward_model: SpecRewardModel, others: Sequence[MetricSink]) -> Run:
     try:
-        with _stop_between_steps() as stop, open_sinks(run.config.metrics, run.run_id, run.steps_done, others) as sinks:
+        with (
+            torch_threads(run.config.train.num_threads),
+            _stop_between_steps() as stop,
+            open_sinks(run.config.metrics, run.run_id, run.steps_done, others) as sinks,
+        ):
             asyncio.run(_run_all(workspace, run, reward_model, sinks, stop))
     except KeyboardInterrupt:
         note(workspace, run.run_id, INTERRUPTED, "at once")
@@ -185,7 +189,7 @@ async def _step(workspace: Workspace, run: Run, stages: Stages, step: int, batch
         run_id=run.run_id,
         step=step,
         policy_version=outcome.policy_version,
-        path=os.path.relpath(outcome.checkpoint, workspace.folder),
+        path=relative_location(outcome.checkpoint, workspace.folder),
         saved_at=update.ended_at,
     )
     rows: list[Row] = [update, checkpoint, *group_rows(run.run_id, step, groups, stages.reward_model.spec_hash)]

@@ -7,6 +7,7 @@ may read through it at any time. Every promotion, refusal and rollback is record
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,9 @@ def promote(workspace: Workspace, run: Run, settings: PromotionConfig) -> Promot
     previous = current_checkpoint(workspace)
     checkpoint_id, path = _evaluated_checkpoint(workspace, run)
     problems = gate_problems(workspace, run, checkpoint_id, settings)
-    if not (workspace.folder / path).is_dir():
+    if is_service_name(path):
+        problems = (*problems, f"its weights are {path}, which the service keeps; serve them from there")
+    elif not (workspace.folder / path).is_dir():
         problems = (*problems, f"its directory {path} is gone")
     reason = "; ".join(problems) or _summary(_evidence(workspace, run, checkpoint_id))
     row = PromotionRow(
@@ -87,6 +90,16 @@ def current_checkpoint(workspace: Workspace) -> str | None:
 def promoted_paths(workspace: Workspace) -> frozenset[Path]:
     """Directories a rollback may return to; whoever prunes checkpoints leaves them."""
     return frozenset(workspace.folder / _path_of(workspace, item) for item in _current_history(workspace))
+
+
+def relative_location(location: str, folder: Path) -> str:
+    """Where a checkpoint is, as recorded: a path from the workspace's folder, or the name a service has for it."""
+    return location if is_service_name(location) else os.path.relpath(location, folder)
+
+
+def is_service_name(location: str) -> bool:
+    """Whether a checkpoint's weights are with a service, under this name, and not in a directory."""
+    return "://" in location
 
 
 def gate_problems(workspace: Workspace, run: Run, checkpoint_id: str, settings: PromotionConfig) -> tuple[str, ...]:

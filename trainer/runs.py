@@ -33,6 +33,8 @@ class Run:
     control: str | None
     spec_hash: str
     steps_done: int
+    policy_version: int
+    """After the last recorded step; below `steps_done` where a service took no update of a step that taught nothing."""
     last_checkpoint: Path | None
     """Saved after the last recorded step; `None`: no step is recorded."""
     folder: Path
@@ -94,17 +96,18 @@ def load_run(workspace: Workspace, run_id: str | None = None) -> Run:
     assert found is not None
     assert config is not None
     steps = workspace.query(
-        "SELECT u.step, c.path FROM updates AS u LEFT JOIN checkpoints AS c USING (checkpoint_id) "
+        "SELECT u.step, u.policy_version, c.path FROM updates AS u LEFT JOIN checkpoints AS c USING (checkpoint_id) "
         "WHERE u.run_id = ? ORDER BY u.step DESC LIMIT 1",
         [found],
     )
-    step, path = steps[0] if steps else (0, None)
+    step, version, path = steps[0] if steps else (0, 0, None)
     return Run(
         run_id=found,
         config=load_resolved(config),
         control=control,
         spec_hash=spec_hash or "",
         steps_done=int(str(step)),
+        policy_version=int(str(version)),
         last_checkpoint=workspace.folder / str(path) if path else None,
         folder=workspace.folder / "runs" / found,
     )

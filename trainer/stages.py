@@ -1,12 +1,14 @@
 """What a run is made of, opened together and closed together: policy, sampler, reward model, ART backend.
 
 The in-process sampler answers with the very module the backend trains, so a new policy needs no loading; vLLM servers
-load every checkpoint. Servers that were started here end with the run, however it ends.
+load every checkpoint. Servers that were started here end with the run, however it ends. With one of ART's own backends
+(`art_service.py`) the policy lives in a service, which answers for it too.
 """
 
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,9 +22,10 @@ import art
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from trainer.backends.factory import make_backend
-from trainer.backends.torch_backend import BackendError, TorchBackend
-from trainer.checkpoint import list_checkpoints, prune_checkpoints
+from trainer.art_service import ART_PROJECT, BASE_VERSION, ArtService, check_service, open_service
+from trainer.backends.art_sampler import ArtSampler
+from trainer.backends.torch_backend import TorchBackend
+from trainer.checkpoint import prune_checkpoints
 from trainer.config import RunConfig, TrainConfig
 from trainer.errors import RunError
 from trainer.groups import Group
@@ -37,8 +40,6 @@ from trainer.samplers import AnySampler, in_process_sampler, vllm_sampler
 
 VLLM_LOG = "vllm.log"
 """In the run's folder: what a vLLM server that was started for it says."""
-ART_PROJECT = "spanloop"
-"""The project under which ART's directory layout keeps the runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,45 @@ class UpdateOutcome:
     """What an update came to."""
 
     policy_version: int
-    checkpoint: Path
+    checkpoint: str
+    """A directory, or the name a service has for the weights."""
     metrics: Mapping[str, float]
 
 
-class Stages:
+class Stages(ABC):
     """The open parts of a run."""
+
+    def __init__(self, run: Run, reward_model: RewardModel) -> None:
+        self.reward_model = reward_model
+        self.policy_version = run.policy_version
+        self._config = run.config.train
+
+    @property
+    @abstractmethod
+    def sampler(self) -> Sampler:
+        """Answers with the policy as it is now."""
+
+    @property
+    @abstractmethod
+    def policy_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The policy's own, which made the prompts' tokens."""
+
+    @property
+    @abstractmethod
+    def server_mismatches(self) -> Mapping[TemplateMismatch, int]:
+        """Distinct prompts so far that a server rendered otherwise than the trainer, by kind; none in process."""
+
+    @abstractmethod
+    async def update(self, groups: Sequence[Group]) -> UpdateOutcome:
+        """Train on the groups and save; afterwards the sampler answers with the new policy."""
+
+    @abstractmethod
+    def prune(self, keep: Collection[Path]) -> None:
+        """Delete checkpoints beyond `train.save_total_limit`, except those in `keep`."""
+
+
+class TorchStages(Stages):
+    """The policy is trained in this process."""
 
     def __init__(
         self,
@@ -61,9 +95,7 @@ class Stages:
         backend: TorchBackend,
         model: art.TrainableModel[Any, Any],
     ) -> None:
-        self.reward_model = reward_model
-        self.policy_version = run.steps_done
-        self._config = run.config.train
+        super().__init__(run, reward_model)
         self._shares_gpu = run.config.vllm.share_gpu
         self._sampler = sampler
         self._backend = backend
@@ -71,21 +103,21 @@ class Stages:
 
     @property
     def sampler(self) -> Sampler:
-        """Answers with the policy as it is now."""
+        """See `Stages`."""
         return self._sampler
 
     @property
     def policy_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The policy's own, which made the prompts' tokens."""
+        """See `Stages`."""
         return self._backend.policy_of(self._model).tokenizer
 
     @property
     def server_mismatches(self) -> Mapping[TemplateMismatch, int]:
-        """Distinct prompts so far that a server rendered otherwise than the trainer, by kind; none in process."""
+        """See `Stages`."""
         return {} if isinstance(self._sampler, InProcessSampler) else self._sampler.template_mismatches
 
     async def update(self, groups: Sequence[Group]) -> UpdateOutcome:
-        """Train on the groups and save; afterwards the sampler answers with the new policy."""
+        """See `Stages`."""
         trajectories = [trajectory_group(group) for group in groups]
         with self._gpu_to_itself():
             result = await self._backend.train(self._model, trajectories, **train_options(self._config))
@@ -96,7 +128,7 @@ class Stages:
             self._sampler.advance(result.step)
         else:
             self._sampler.load_policy(checkpoint, result.step)
-        return UpdateOutcome(policy_version=result.step, checkpoint=checkpoint, metrics=dict(result.metrics))
+        return UpdateOutcome(policy_version=result.step, checkpoint=str(checkpoint), metrics=dict(result.metrics))
 
     def _gpu_to_itself(self) -> AbstractContextManager[None]:
         """Within the block servers that share the GPU hold none of its memory."""
@@ -104,57 +136,104 @@ class Stages:
         return cast("VllmSampler", self._sampler).asleep() if shared else nullcontext()
 
     def prune(self, keep: Collection[Path]) -> None:
-        """Delete checkpoints beyond `train.save_total_limit`, except those in `keep`."""
+        """See `Stages`."""
         newest = self._backend.checkpoint_of(self._model)
         if newest is not None:
             prune_checkpoints(newest.parent, keep_last=self._config.save_total_limit, protected=keep)
 
 
-def check_backend(config: TrainConfig) -> None:
-    """Refuse a backend whose needs are missing, or whose checkpoints no sampler here could answer with.
+class ServiceStages(Stages):
+    """The policy is trained and asked in a service of one of ART's own backends."""
+
+    def __init__(self, run: Run, reward_model: RewardModel, service: ArtService) -> None:
+        super().__init__(run, reward_model)
+        self._service = service
+        self._sampler: ArtSampler = service.sampler(run.policy_version)
+
+    @property
+    def sampler(self) -> Sampler:
+        """See `Stages`."""
+        return self._sampler
+
+    @property
+    def policy_tokenizer(self) -> PreTrainedTokenizerBase:
+        """See `Stages`."""
+        return self._service.tokenizer
+
+    @property
+    def server_mismatches(self) -> Mapping[TemplateMismatch, int]:
+        """See `Stages`."""
+        return self._sampler.template_mismatches
+
+    async def update(self, groups: Sequence[Group]) -> UpdateOutcome:
+        """See `Stages`. Nothing to learn from is nothing to send: the policy stays the version it is."""
+        result = self._service.train([trajectory_group(group) for group in groups]) if groups else None
+        if result is not None:
+            self.policy_version = result.step
+            self._sampler.advance(result.step)
+        return UpdateOutcome(
+            policy_version=self.policy_version,
+            checkpoint=self._service.location(self.policy_version),
+            metrics={} if result is None else dict(result.metrics),
+        )
+
+    def prune(self, keep: Collection[Path]) -> None:
+        """See `Stages`."""
+        protected = [int(path.name) for path in keep if path.name.isdigit() and self._service.model.name in path.parts]
+        self._service.prune(self._config.save_total_limit, protected)
+
+
+def check_backend(config: RunConfig) -> None:
+    """Refuse a backend whose needs are missing, or settings it does not take.
 
     Raises:
         RunError: it names what is missing and the remedy.
 
     """
-    if config.backend == "torch":
-        return
-    try:
-        make_backend(config.backend.replace("_", "-"))
-    except BackendError as error:
-        raise RunError(f'train.backend = "{config.backend}": {error}') from None
-    raise RunError(
-        f'train.backend = "{config.backend}": its policy lives in a service of its own, which the samplers of a run '
-        "file do not ask; call it from an ART script (trainer.backends.factory.make_backend), or use torch here"
-    )
+    if config.train.backend != "torch":
+        check_service(config)
 
 
 @asynccontextmanager
 async def open_stages(run: Run, reward_model: RewardModel) -> AsyncIterator[Stages]:
     """Everything a run needs, its policy as after the last recorded step."""
+    # The workspace says what happened: a checkpoint of a step it does not know was saved just before a kill.
+    _drop_unrecorded(_checkpoints_of(run), run.policy_version)
+    if run.config.train.backend != "torch":
+        with open_service(run.config, run.run_id, _art_root(run)) as service:
+            service.forget_after(run.policy_version)
+            _check_step(run, service.step)
+            yield ServiceStages(run, reward_model, service)
+        return
     policy = _open_policy(run.config)
     model: art.TrainableModel[Any, Any] = art.TrainableModel(
         name=run.run_id, project=ART_PROJECT, base_model=str(run.config.policy.base), report_metrics=[]
     )
-    # The workspace says what happened: a checkpoint of a step it does not know was saved just before a kill.
-    _drop_unrecorded(_checkpoints_of(run), run.steps_done)
     async with TorchBackend(path=_art_root(run), policy=policy) as backend:
         # Not `model.register`: it would start an inference server, and the sampler needs none.
         await backend.register(model)
-        step = await backend._get_step(model)
-        if step != run.steps_done:
-            raise RunError(
-                f"run {run.run_id}: step {run.steps_done} is recorded, but the newest complete checkpoint is of step "
-                f"{step}; restore {_checkpoints_of(run) / f'{run.steps_done:04d}'} or start a new run"
-            )
+        _check_step(run, await backend._get_step(model))
         with closing(_sampler_of(run, policy)) as sampler:
-            yield Stages(run, reward_model, sampler, backend, model)
+            yield TorchStages(run, reward_model, sampler, backend, model)
+
+
+def _check_step(run: Run, step: int) -> None:
+    """The weights must be those of the last recorded step."""
+    if step != run.policy_version:
+        raise RunError(
+            f"run {run.run_id}: step {run.policy_version} is recorded, but the newest complete checkpoint is of step "
+            f"{step}; restore {_checkpoints_of(run) / f'{run.policy_version:04d}'} or start a new run"
+        )
 
 
 @contextmanager
 def open_sampler(run: Run) -> Iterator[Sampler]:
     """A sampler that answers with the run's base policy, until it is given a checkpoint."""
     config = run.config
+    if config.train.backend != "torch":
+        with open_service(config, run.run_id, _art_root(run)) as service:
+            yield service.sampler(BASE_VERSION, offers=True)
+        return
     with closing(
         vllm_sampler(config, run.folder / VLLM_LOG)
         if config.rollouts.sampler == "vllm"
@@ -199,9 +278,10 @@ def _checkpoints_of(run: Run) -> Path:
     return _art_root(run) / ART_PROJECT / "models" / run.run_id / "checkpoints"
 
 
-def _drop_unrecorded(root: Path, steps_done: int) -> None:
-    for path in list_checkpoints(root):
-        if int(path.name) > steps_done:
+def _drop_unrecorded(root: Path, last: int) -> None:
+    """Also those of ART's LocalBackend, which lie in the same place and have no manifest."""
+    for path in root.iterdir() if root.is_dir() else ():
+        if path.name.isdigit() and int(path.name) > last:
             shutil.rmtree(path)
 
 
@@ -239,6 +319,7 @@ _SAME_NAMES = (
     "seed",
     "kl_budget",
     "micro_batch_tokens",
+    "micro_batch_enough",
     "gradient_checkpointing",
 )
 

@@ -56,11 +56,11 @@ def per_sample(policy, samples):
     return total
 
 
-def packed(policy, samples, kind, budget):
-    """The same through micro-batches of at most `budget` tokens."""
+def packed(policy, samples, kind, budget, enough=None):
+    """The same through micro-batches of at most `budget` tokens, or of `enough` where little is shared."""
     parameters = list(policy.trainable_parameters().values())
     total = [torch.zeros_like(p) for p in parameters]
-    learner = Learner(policy, kind, ComputeSettings(micro_batch_tokens=budget))
+    learner = Learner(policy, kind, ComputeSettings(micro_batch_tokens=budget, micro_batch_enough=enough))
     with learner.active():
         for batch in learner.micro_batches(samples):
             weights = torch.tensor([samples[i].advantage for i in batch.sample_indices], dtype=torch.float64)
@@ -82,11 +82,11 @@ SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChe
 
 
 @SLOW
-@given(samples=trees(), budget=st.integers(1, 60))
-def test_packed_gradients_are_per_sample_gradients(samples, budget):
+@given(samples=trees(), budget=st.integers(1, 60), enough=st.none() | st.integers(1, 30))
+def test_packed_gradients_are_per_sample_gradients(samples, budget, enough):
     """Float64, any tree, any micro-batch split, by blocks: 1e-10."""
     policy = policy_of(torch.float64)
-    assert_close(packed(policy, samples, AttentionKind.BLOCKS, budget), per_sample(policy, samples), 1e-10)
+    assert_close(packed(policy, samples, AttentionKind.BLOCKS, budget, enough), per_sample(policy, samples), 1e-10)
 
 
 @settings(SLOW, max_examples=15)

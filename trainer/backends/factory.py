@@ -19,6 +19,12 @@ restore_transformers()
 
 BACKENDS = ("torch", "art-local", "art-serverless")
 SERVERLESS_KEY = "WANDB_API_KEY"  # the variable's name
+PACKAGES = {"art-local": ("unsloth", "bitsandbytes", "wandb"), "art-serverless": ("wandb",)}
+"""What ART's own import while they train, whether it is used or not."""
+REMEDIES = {
+    "art-local": "install openpipe-art[backend] in an environment of its own (it pins torch 2.10)",
+    "art-serverless": "`pip install wandb`",
+}
 
 
 def make_backend(
@@ -28,8 +34,12 @@ def make_backend(
     policy: Policy | None = None,
     lora: LoraSettings | None = None,
     environment: Mapping[str, str] | None = None,
+    base_url: str | None = None,
 ) -> Backend:
-    """A backend: `torch` is ours, `art-local` and `art-serverless` are ART's own.
+    """A backend: `torch` is ours, the others are ART's own.
+
+    `art-local` is Unsloth with a vLLM of its own on CUDA; `art-serverless` trains as a service of Weights & Biases, so
+    trajectories leave this machine.
 
     Args:
         name: one of `BACKENDS`.
@@ -37,41 +47,38 @@ def make_backend(
         policy: trained in place by `torch`; ART's own load theirs.
         lora: the adapter `torch` starts with; `None` trains all weights.
         environment: where keys are looked up; by default the process's.
+        base_url: where `art-serverless` is asked; by default the service ART names.
 
     Raises:
         BackendError: the name is unknown, or something the backend needs is missing.
 
     """
-    keys = os.environ if environment is None else environment
+    check_needs(name, environment)
     if name == "torch":
         return cast("Backend", TorchBackend(path=path, policy=policy, lora=lora))
     if name == "art-local":
-        return _art_local(path)
-    if name == "art-serverless":
-        return _art_serverless(keys)
-    raise BackendError(f"backend {name!r} is not known; use one of {', '.join(BACKENDS)}")
+        from art.local import LocalBackend
 
-
-def _art_local(path: Path | str) -> Backend:
-    """ART's LocalBackend: Unsloth and a vLLM of its own on CUDA."""
-    if not torch.cuda.is_available():
-        raise BackendError("backend art-local: needs a CUDA device and there is none; use torch")
-    missing = [package for package in ("unsloth", "bitsandbytes", "wandb") if not importlib.util.find_spec(package)]
-    if missing:
-        raise BackendError(
-            f"backend art-local: needs {', '.join(missing)}; install openpipe-art[backend] in an environment of its own"
-            " (it pins torch 2.10), or use torch"
-        )
-    from art.local import LocalBackend
-
-    return LocalBackend(path=str(path))
-
-
-def _art_serverless(keys: Mapping[str, str]) -> Backend:
-    """ART's ServerlessBackend: training as a service of Weights & Biases; trajectories leave this machine."""
-    key = keys.get(SERVERLESS_KEY)
-    if not key:
-        raise BackendError(f"backend art-serverless: needs a key in {SERVERLESS_KEY}; set it, or use torch")
+        return LocalBackend(path=str(path))
     from art.serverless import ServerlessBackend
 
-    return cast("Backend", ServerlessBackend(api_key=key))
+    key = (os.environ if environment is None else environment)[SERVERLESS_KEY]
+    return cast("Backend", ServerlessBackend(api_key=key, base_url=base_url))
+
+
+def check_needs(name: str, environment: Mapping[str, str] | None = None) -> None:
+    """Refuse a backend that cannot run here.
+
+    Raises:
+        BackendError: the name is unknown, or something the backend needs is missing.
+
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"backend {name!r} is not known; use one of {', '.join(BACKENDS)}")
+    if name == "art-local" and not torch.cuda.is_available():
+        raise BackendError("backend art-local: needs a CUDA device and there is none; use torch")
+    if name == "art-serverless" and not (os.environ if environment is None else environment).get(SERVERLESS_KEY):
+        raise BackendError(f"backend art-serverless: needs a key in {SERVERLESS_KEY}; set it, or use torch")
+    missing = [package for package in PACKAGES.get(name, ()) if not importlib.util.find_spec(package)]
+    if missing:
+        raise BackendError(f"backend {name}: needs {', '.join(missing)}; {REMEDIES[name]}, or use torch")

@@ -43,6 +43,7 @@ class SharedOptions(TypedDict, total=False):
     seed: int
     attention: Literal["blocks", "flex", "dense", "unpacked"] | None
     micro_batch_tokens: int
+    micro_batch_enough: int | None
     gradient_checkpointing: bool
     activation_offload: bool
     kl_budget: float | None
@@ -277,10 +278,11 @@ def _optimizer(options: _Options, *, trl: bool) -> OptimizerSettings:
 
 
 def _compute(options: _Options) -> ComputeSettings:
-    attention = options.given.get("attention")
+    attention, enough = options.given.get("attention"), options.maybe("micro_batch_enough")
     return ComputeSettings(
         attention=None if attention is None else AttentionKind(str(attention)),
         micro_batch_tokens=options.count("micro_batch_tokens", 8192),
+        micro_batch_enough=None if enough is None else int(enough),
         gradient_checkpointing=options.flag("gradient_checkpointing"),
         activation_offload=options.flag("activation_offload"),
     )

@@ -261,21 +261,37 @@ def _has_tokens(choice: Choice) -> bool:
 def _sampled_segment(
     choice: Choice, before: list[Chat], tools: Tools, tokenizer: PreTrainedTokenizerBase, settings: TokenisationSettings
 ) -> Segment:
-    content = (choice.logprobs.content if choice.logprobs else None) or []
-    given = _extra(choice, "token_ids")
-    token_ids = tuple(given) if isinstance(given, list) else tuple(_token_id(t.token, tokenizer) for t in content)
+    token_ids, logprobs = choice_tokens(choice, tokenizer)
     prompt = _extra(choice, "prompt_token_ids")
     return Segment(
         prompt_ids=tuple(prompt) if isinstance(prompt, list) else _prompt_ids(before, tools, tokenizer, settings),
         token_ids=token_ids,
-        logprobs=tuple(token.logprob for token in content) if len(content) == len(token_ids) else None,
+        logprobs=logprobs,
     )
 
 
+def choice_tokens(
+    choice: Choice, tokenizer: PreTrainedTokenizerBase
+) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """A sampled answer's token ids, and a log-probability for each where there is one for each.
+
+    Raises:
+        TrajectoryError: the server named a token by a text that stands for no single token.
+
+    """
+    content = (choice.logprobs.content if choice.logprobs else None) or []
+    given = _extra(choice, "token_ids")
+    token_ids = tuple(given) if isinstance(given, list) else tuple(_token_id(t.token, tokenizer) for t in content)
+    return token_ids, tuple(token.logprob for token in content) if len(content) == len(token_ids) else None
+
+
 def _token_id(token: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id a server's token name stands for; a name that is no vocabulary entry has none."""
+    """The id a server's token name stands for: a number, a vocabulary entry, or text that is one token."""
     if token.startswith(TOKEN_ID_PREFIX):
         return int(token.removeprefix(TOKEN_ID_PREFIX))
+    ids = tokenizer.encode(token, add_special_tokens=False)
+    if len(ids) == 1 and tokenizer.decode(ids, clean_up_tokenization_spaces=False) == token:
+        return int(ids[0])
     found = tokenizer.get_vocab().get(token)
     if found is None:
         raise TrajectoryError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -31,7 +31,17 @@ from trainer.grpo.samples import Sample, Segment
 from trainer.grpo.trie import MicroBatch, PackedSamples, PaddedSamples, pack, pad
 
 CHECK_SAMPLES = 4
-"""Samples of the first batch on which packed and padded computation are compared."""
+"""Samples of the first batch on which packed and padded computation are compared, shortened: whole ones could take more
+memory than any micro-batch of the update."""
+CHECK_SHARED_TOKENS, CHECK_OWN_TOKENS = 512, 128
+"""What is kept of the tokens all of them begin with, and of each one's own. The first keeps so many of both even where
+nothing is shared: a long chain is computed another way than a short one."""
+CHECK_SEGMENTS = 2
+"""Segments kept of each."""
+
+ENOUGH_TOKENS = {"cpu": 512, "cuda": 4096}
+"""By device: tokens at once that keep it busy. Where samples share nothing, more cost memory and, on a CPU, time too
+(measured there; the figure for CUDA is not)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +51,10 @@ class ComputeSettings:
     attention: AttentionKind | None = None
     """`None`: the fastest that passes the check on the first batch."""
     micro_batch_tokens: int = 8192
-    """Tokens the model computes at once."""
+    """Tokens the model computes at once, at most."""
+    micro_batch_enough: int | None = None
+    """Tokens from which a micro-batch ends where the next sample shares next to nothing with it. `None`: by the device,
+    `ENOUGH_TOKENS`."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward instead of keeping its activations."""
     activation_offload: bool = False
@@ -49,8 +62,11 @@ class ComputeSettings:
 
     def __post_init__(self) -> None:
         """Refuse a budget that holds nothing."""
-        if self.micro_batch_tokens < 1:
-            raise ValueError(f"micro_batch_tokens {self.micro_batch_tokens}: must be at least 1")
+        if self.micro_batch_tokens < 1 or (self.micro_batch_enough is not None and self.micro_batch_enough < 1):
+            raise ValueError(
+                f"micro_batch_tokens {self.micro_batch_tokens}, micro_batch_enough {self.micro_batch_enough}: both"
+                " start at 1"
+            )
 
 
 class Learner(nn.Module):
@@ -67,8 +83,11 @@ class Learner(nn.Module):
 
     def micro_batches(self, samples: Sequence[Sample]) -> tuple[MicroBatch, ...]:
         """The samples in micro-batches of the form this learner computes."""
-        split = pad if self.kind is AttentionKind.UNPACKED else pack
-        return split(samples, token_budget=self.settings.micro_batch_tokens)
+        budget, enough = self.settings.micro_batch_tokens, self.settings.micro_batch_enough
+        if self.kind is AttentionKind.UNPACKED:
+            return pad(samples, token_budget=budget)
+        enough = enough or ENOUGH_TOKENS.get(self.policy.device.type, ENOUGH_TOKENS["cpu"])
+        return pack(samples, token_budget=budget, enough=enough)
 
     def forward(self, batch: MicroBatch) -> TokenLogprobs:
         """Log-probabilities and entropies of the batch's targets. Call within `active()`."""
@@ -202,7 +221,32 @@ def _check_samples(samples: Sequence[Sample]) -> list[Sample]:
     trainable.sort(key=lambda sample: [segment.prompt_ids + segment.token_ids for segment in sample.segments])
     shortest = min(range(len(trainable)), key=lambda index: trainable[index].num_logical_tokens, default=0)
     start = max(0, min(shortest, len(trainable) - CHECK_SAMPLES))
-    return trainable[start : start + CHECK_SAMPLES]
+    return _shortened(trainable[start : start + CHECK_SAMPLES])
+
+
+def _shortened(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples with the first of their shared tokens dropped and their ends cut off; they branch where they did."""
+    trained = [[s for s in sample.segments if s.token_ids][:CHECK_SEGMENTS] for sample in samples]
+    prompts = [segment.prompt_ids for segments in trained for segment in segments]
+    shared = _common_start(prompts)
+    first = max(0, min(shared - CHECK_SHARED_TOKENS, *(len(prompt) - 1 for prompt in prompts)))
+    lengths = [CHECK_SHARED_TOKENS, *[shared - first] * (len(samples) - 1)]
+    return [
+        replace(sample, segments=tuple(_cut(segment, first, length + CHECK_OWN_TOKENS) for segment in segments))
+        for sample, segments, length in zip(samples, trained, lengths, strict=True)
+    ]
+
+
+def _common_start(sequences: Sequence[tuple[int, ...]]) -> int:
+    """Tokens all of them begin with: those that the first and the last in their order share."""
+    first, last = min(sequences), max(sequences)
+    return next((index for index, token in enumerate(first) if token != last[index]), len(first))
+
+
+def _cut(segment: Segment, first: int, length: int) -> Segment:
+    """At most `length` of a segment's tokens from `first` on, some of them of its answer."""
+    answer = segment.token_ids[: CHECK_OWN_TOKENS // 2]
+    return Segment(prompt_ids=segment.prompt_ids[first : first + length - len(answer)], token_ids=answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

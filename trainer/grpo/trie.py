@@ -99,14 +99,19 @@ class PaddedSamples:
 
 MicroBatch = PackedSamples | PaddedSamples
 
+REPEATED_SHARE = 1 / 16
+"""Of a micro-batch's tokens, how many may be computed again in the next one to end it before the budget is full."""
 
-def pack(samples: Sequence[Sample], *, token_budget: int) -> tuple[PackedSamples, ...]:
+
+def pack(samples: Sequence[Sample], *, token_budget: int, enough: int | None = None) -> tuple[PackedSamples, ...]:
     """Micro-batches that hold every sample once, each of at most `token_budget` trie tokens.
 
     A sample longer than the budget gets a micro-batch of its own. Samples are taken in the order of their tokens, so
-    neighbours share most. The split does not change the gradient when the loss has a global normaliser.
+    neighbours share most. From `enough` tokens on a micro-batch ends where the next sample shares next to nothing with
+    it: together they would take more memory and save no work. `None` fills the budget. The split does not change the
+    gradient when the loss has a global normaliser.
     """
-    return tuple(_pack_one(samples, group) for group in _split(samples, token_budget))
+    return tuple(_pack_one(samples, group) for group in _split(samples, token_budget, enough))
 
 
 def pad(samples: Sequence[Sample], *, token_budget: int) -> tuple[PaddedSamples, ...]:
@@ -151,17 +156,18 @@ def _common_prefix(a: bytes, b: bytes) -> int:
     return low
 
 
-def _split(samples: Sequence[Sample], token_budget: int) -> list[list[int]]:
+def _split(samples: Sequence[Sample], token_budget: int, enough: int | None) -> list[list[int]]:
     keyed = [[_key(_inputs(segment)) for segment in sample.segments] for sample in samples]
     order = sorted((index for index, _ in _trainable(samples)), key=lambda i: keyed[i])
     groups: list[list[int]] = []
     used = 0
     last = b""
     for index in order:
-        fresh = _new_tokens(last, keyed[index])
-        if not groups or used + fresh > token_budget:
+        fresh, alone = _new_tokens(last, keyed[index]), _new_tokens(b"", keyed[index])
+        apart = enough is not None and used >= enough and alone - fresh <= REPEATED_SHARE * used
+        if not groups or apart or used + fresh > token_budget:
             groups.append([])
-            used, fresh = 0, _new_tokens(b"", keyed[index])
+            used, fresh = 0, alone
         groups[-1].append(index)
         used += fresh
         last = keyed[index][-1]

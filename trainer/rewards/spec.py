@@ -18,8 +18,9 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from spanloop.hashing import content_hash, message_hash
-from trainer.config import Scalar, Section, explain, nearest
+from trainer.config import Scalar, Section
 from trainer.errors import RewardSpecError
+from trainer.explain import explain, nearest
 from trainer.rewards.base import Answer, CriterionScore, Reward
 from trainer.rewards.cache import RewardCache
 from trainer.rewards.checks import BUILT_IN, NOT_THE_ANSWERS_FAULT

@@ -7,16 +7,13 @@ classified and counted. What the server says it was asked (`prompt_token_ids`) i
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from threading import Lock
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
@@ -26,7 +23,8 @@ from trainer.rollouts.balance import balance, digest, opening_key
 from trainer.rollouts.base import Prompt, Rollout, SamplingParams
 from trainer.rollouts.errors import ContextLimitError, SamplerError
 from trainer.rollouts.rendering import end_of_turn_ids, opens_reasoning, parse_answer, renderer_of
-from trainer.rollouts.template_mismatch import TemplateMismatch, classify_mismatch
+from trainer.rollouts.server_prompts import ServerPrompts
+from trainer.rollouts.template_mismatch import TemplateMismatch
 from trainer.rollouts.vllm_endpoint import (
     Adapter,
     EndpointLimits,
@@ -47,8 +45,6 @@ from trainer.rollouts.vllm_requests import (
 )
 from trainer.rollouts.vllm_server import VllmServer, VllmServerSettings
 from trainer.rollouts.weights import ADAPTER_FILE
-
-log = logging.getLogger(__name__)
 
 TAIL_TOKENS = 16
 """Of a prompt, what is decoded to see whether it ends inside a reasoning block."""
@@ -121,10 +117,7 @@ class VllmSampler:
         self._tokenizer = tokenizer
         self.policy_version = policy_version
         self._stop_ids = end_of_turn_ids(tokenizer)
-        self._mismatches: Counter[TemplateMismatch] = Counter()
-        self._noted: set[tuple[int, ...]] = set()
-        self._reported: dict[str, int] = {}
-        self._lock = Lock()
+        self._prompts = ServerPrompts(tokenizer)
         self._asleep = False
         self._context_max: int | None = None
         servers: list[VllmServer | str] = list(settings.urls)
@@ -145,7 +138,7 @@ class VllmSampler:
     @property
     def template_mismatches(self) -> Mapping[TemplateMismatch, int]:
         """How many distinct prompts the server rendered otherwise than the trainer, by kind."""
-        return dict(self._mismatches)
+        return self._prompts.mismatches
 
     def sample(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[tuple[Rollout, ...]]:
         """One group of `params.num_samples` rollouts per prompt, in the order of the prompts.
@@ -168,7 +161,7 @@ class VllmSampler:
         jobs = self._jobs(prompts, params)
         with ThreadPoolExecutor(min(self._settings.concurrent_requests_max, len(jobs)) or 1) as pool:
             groups = list(pool.map(lambda job: self._group(job, params), jobs))
-        self._report()
+        self._prompts.report()
         return groups
 
     def _jobs(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[_Job]:
@@ -214,9 +207,9 @@ class VllmSampler:
             except RequestRefusedError as error:
                 if error.status not in MESSAGES_REFUSED:
                     raise
-                self._note(job, TemplateMismatch.REFUSED)
+                self._prompts.note(job.token_ids, TemplateMismatch.REFUSED)
             else:
-                self._compare(job, prompt_ids(endpoint.url, answer, answer))
+                self._prompts.compare(job.prompt, job.token_ids, prompt_ids(endpoint.url, answer, answer))
                 return self._rollouts(endpoint, answer, job, params)
         answer = endpoint.post(TOKENS_PATH, {**fields, **token_fields(job.token_ids)}, for_policy=True)
         return self._rollouts(endpoint, answer, job, params)
@@ -250,30 +243,6 @@ class VllmSampler:
             policy_version=self.policy_version,
             temperature=temperature,
         )
-
-    def _compare(self, job: _Job, server_ids: tuple[int, ...]) -> None:
-        if server_ids == job.token_ids:
-            return
-        ours = renderer_of(self._tokenizer).text(job.prompt.messages, job.prompt.tools)
-        theirs = str(
-            self._tokenizer.decode(list(server_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        )
-        self._note(job, classify_mismatch(ours, theirs) or TemplateMismatch.TOKENISATION)
-
-    def _note(self, job: _Job, kind: TemplateMismatch) -> None:
-        """Count a prompt once, however often it is asked."""
-        with self._lock:
-            if job.token_ids not in self._noted:
-                self._noted.add(job.token_ids)
-                self._mismatches[kind] += 1
-
-    def _report(self) -> None:
-        """Say what was found since the last call; prompts themselves stay out of the log."""
-        found = {str(kind): count for kind, count in self._mismatches.items()}
-        if found != self._reported:
-            self._reported = found
-            kinds = " ".join(f"{kind}={count}" for kind, count in sorted(found.items()))
-            log.warning("server renders prompts otherwise than the trainer: %s", kinds)
 
     def load_policy(self, checkpoint: Path, policy_version: int) -> None:
         """Answer with this checkpoint from now on: an adapter is loaded into the running servers, the old one unloaded.

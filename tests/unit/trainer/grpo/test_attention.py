@@ -14,7 +14,15 @@ from trainer.grpo.attention import (
     padded_length,
     trie_attention,
 )
-from trainer.grpo.blocks import BlockAttention, FlashCpuKernel, PlainKernel, block_plan, choose_kernel
+from trainer.grpo.blocks import (
+    LONG_CHAIN,
+    BlockAttention,
+    FlashCpuKernel,
+    PlainKernel,
+    block_plan,
+    chains_of,
+    choose_kernel,
+)
 from trainer.grpo.learner import ComputeSettings, Learner, choose_attention
 from trainer.grpo.policy import PolicyError
 from trainer.grpo.samples import Sample, Segment
@@ -198,6 +206,18 @@ def test_check_samples_branch():
     (packed,) = pack(few, token_budget=10_000)
     assert len(packed.nodes) > len(few) / 2
     assert learner_module.CHECK_SAMPLES == len(few)
+
+
+@pytest.mark.parametrize(("shared", "kept"), [(0, 640 + 3 * 128), (3000, 512 + 4 * 128), (40, 640 + 3 * 128)])
+def test_the_check_takes_no_more_memory_than_a_micro_batch(shared, kept):
+    """Of long samples the check keeps about a thousand tokens, a long chain among them, and they still branch."""
+    samples = [sample([5] * shared + [10 + i] * 2000, [20 + i] * 500) for i in range(6)]
+    few = learner_module._check_samples(samples)
+    (packed,) = pack(few, token_budget=10_000)
+    assert 4 == len(few)
+    assert kept - 4 == packed.num_tokens, "the last token of each answer is only a target"
+    assert max(end - start for start, end in chains_of(packed.nodes)) >= LONG_CHAIN
+    assert min(len(each.segments[0].token_ids) for each in few) == 64
 
 
 def test_rows_are_padded_to_whole_blocks():

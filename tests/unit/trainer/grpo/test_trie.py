@@ -78,6 +78,19 @@ def test_budget_splits_between_samples():
     assert [9, 9, 21] == sorted(batch.num_tokens for batch in batches)
 
 
+def test_unrelated_samples_are_split_before_the_budget_is_full():
+    """With enough tokens a micro-batch ends before a sample that shares next to nothing; one that shares stays."""
+    apart = [sample([i] * 30, [1, 2, 3]) for i in range(10, 16)]
+    assert [32] * 6 == [batch.num_tokens for batch in pack(apart, token_budget=1000, enough=32)]
+    assert [64] * 3 == [batch.num_tokens for batch in pack(apart, token_budget=1000, enough=33)]
+    assert [192] == [batch.num_tokens for batch in pack(apart, token_budget=1000)]
+    star = [sample([5] * 30, [i, i, i]) for i in range(10, 16)]
+    assert [30 + 6 * 2] == [batch.num_tokens for batch in pack(star, token_budget=1000, enough=32)]
+    common = [sample([5] * 5 + [i] * 30, [1, 2, 3]) for i in range(10, 14)]
+    found = [batch.num_tokens for batch in pack(common, token_budget=1000, enough=32)]
+    assert [5 + 3 * 32, 37] == found, "five tokens are computed again when they are at most a sixteenth"
+
+
 def test_sampling_logprobs_and_temperatures_stand_at_their_tokens():
     """Measured log-probabilities come back in target order; missing ones are NaN."""
     samples = [
