@@ -10,11 +10,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from otel_receiver.episodes.boundaries import answered, boundary_between
 from otel_receiver.episodes.calls import Call, Order, is_made_id
 from otel_receiver.episodes.keys import ROOT, PrefixTree
-from otel_receiver.episodes.links import Boundary, Gap, Link, gap_after, regrown
+from otel_receiver.episodes.links import Boundary, Gap, Link, gap_after, in_fields, regrown
 from spanloop.records import Message, QualityFlag, Role
 
 CANDIDATES_MAX = 16
@@ -176,7 +177,9 @@ class Predecessors:
                 and regrown(other.body[-1], other.output, body[-1])
             ]
             if fitting and area == call.scope:
-                return self._best(call, fitting, Gap.PROMPT_REGROWN, len(body))
+                link = self._best(call, fitting, Gap.PROMPT_REGROWN, len(body))
+                # One DSPy module asks with a system prompt for each of its steps; the last one gives its answer.
+                return replace(link, boundary=Boundary.CONTINUES) if in_fields(body[-1]) else link
         return None
 
     def _without_content(self, call: Call) -> Link | None:

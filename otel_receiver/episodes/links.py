@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,10 @@ from otel_receiver.episodes.calls import Call
 from otel_receiver.episodes.keys import squeezed
 from spanloop.records import Message, QualityFlag, Role
 
+FIELD_MARK = re.compile(r"\s*\[\[ ## \w+ ## ]]\s*")
+"""A line with which DSPy begins a field; answers name a field otherwise than the prompts that repeat it."""
+CLOSING_WORDS = "\n\nRespond with the corresponding output fields"
+"""With which DSPy ends a prompt; they name the fields asked for, which change from call to call of one module."""
 ANSWER_CHARS_MIN = 8
 """Characters of an answer's longest line that must stand in a later prompt to recognise the answer in it."""
 
@@ -96,15 +101,21 @@ def may_be_cut(call: Call) -> bool:
 
 def regrown(earlier: Message, answer: Message, later: Message) -> bool:
     """Whether a message is an earlier one with an answer to it written in: at its end, or before its closing words."""
-    before, after = earlier.text, later.text
+    before, after = (message.text.partition(CLOSING_WORDS)[0] for message in (earlier, later))
     if len(after) <= len(before):
         return False
     start = shared_start(before, after)
     end = min(shared_start(before[::-1], after[::-1]), len(before) - start)
     if start + end < len(before):
         return False
-    line = max((squeezed(line) for line in answer.text.splitlines()), key=len, default="")
+    lines = (squeezed(line) for line in answer.text.splitlines() if not FIELD_MARK.fullmatch(line))
+    line = max(lines, key=len, default="")
     return len(line) >= ANSWER_CHARS_MIN and line in squeezed(after[start : len(after) - end])
+
+
+def in_fields(message: Message) -> bool:
+    """Whether a prompt is one that DSPy wrote."""
+    return FIELD_MARK.match(message.text) is not None and CLOSING_WORDS in message.text
 
 
 def shared_start(one: str, other: str) -> int:

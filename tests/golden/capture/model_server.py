@@ -54,8 +54,12 @@ def tool_name(request: dict[str, object]) -> str:
 def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     """The reply as OpenAI's chat completion."""
     text, calls = reply_to(request["messages"])
-    if "[[ ## answer ## ]]" in json.dumps(request["messages"]):  # DSPy wants its fields marked
+    if "[[ ## answer ## ]]" in (prompt := json.dumps(request["messages"])):  # DSPy wants its fields marked
         text, calls = "[[ ## answer ## ]]\nSunny.\n\n[[ ## completed ## ]]", ()
+    if "[[ ## reasoning ## ]]" in prompt:
+        text, calls = _fields({"reasoning": "The tools told it.", "answer": "Rome is rainy."}), ()
+    if "[[ ## next_tool_name ## ]]" in prompt:
+        text, calls = react_step(prompt), ()
     message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
     if not calls and "final_answer" in json.dumps(request.get("tools", ())):  # smolagents answers by a tool
         message["tool_calls"] = [final_answer(text or "", number)]
@@ -73,6 +77,24 @@ def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     choice = {"index": 0, "finish_reason": reason, "message": message, "logprobs": None}
     head = {"id": f"chatcmpl-{number}", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini-2025"}
     return {**head, "choices": [choice], "usage": usage}
+
+
+def react_step(prompt: str) -> str:
+    """DSPy's ReAct: the city whose weather the trajectory in the prompt lacks, asked first, then the end."""
+    asked = QUESTIONS[1] in prompt
+    cities = ("Rome",) if asked else ("Atlantis", "Rome")
+    for city in cities:
+        if f'\\"city\\": \\"{city}\\"' not in prompt:
+            return _next(f"I look at {city}.", "get_weather", {"city": city})
+    return _next("I know enough.", "finish", {})
+
+
+def _next(thought: str, tool: str, arguments: dict[str, str]) -> str:
+    return _fields({"next_thought": thought, "next_tool_name": tool, "next_tool_args": json.dumps(arguments)})
+
+
+def _fields(told: dict[str, str]) -> str:
+    return "".join(f"[[ ## {name} ## ]]\n{value}\n\n" for name, value in told.items()) + "[[ ## completed ## ]]"
 
 
 def final_answer(text: str, number: int) -> dict[str, object]:

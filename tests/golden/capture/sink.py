@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 STACK_TRACES = ("exception.stacktrace", "error.stack_trace")
-TRACED_FILE = re.compile(r'File "[^"]*/')
+TRACED_FILE = re.compile(r'(File \\*")[^"]*/')
 """A file in a stack trace that stands in an error's message, up to the file's own name."""
 
 
@@ -43,7 +43,7 @@ class Capture:
             kept = [pair for pair in holder.attributes if pair.key not in STACK_TRACES]
             del holder.attributes[:]
             for pair in (pair for pair in kept if pair.value.HasField("string_value")):
-                pair.value.string_value = TRACED_FILE.sub('File "', pair.value.string_value)
+                pair.value.string_value = TRACED_FILE.sub(r"\1", pair.value.string_value)
             holder.attributes.extend(kept)
             for pair in holder.attributes:
                 pair.value.CopyFrom(_without_paths(pair.value))

@@ -310,3 +310,33 @@ def test_a_final_answer_by_tool_is_an_answer():
     told = [SYSTEM, user("Weather?"), final, result("c9", "Sunny."), user("And in Rome?")]
     readings = [agent(1), call(2, 10, [SYSTEM, user("Weather?")], final), call(3, 30, told, says("Rainy."))]
     assert [[2], [3]] == shape(episodes(readings))
+
+
+def fields(question: str, trajectory: str, asked: str) -> str:
+    """A prompt as DSPy's ReAct writes it."""
+    return (
+        f"[[ ## question ## ]]\n{question}\n\n[[ ## trajectory ## ]]\n{trajectory}\n\n"
+        f"Respond with the corresponding output fields, starting with the field `[[ ## {asked} ## ]]`."
+    )
+
+
+def test_calls_of_one_dspy_module_are_one_episode():
+    """Each prompt holds the answers so far in other fields; the last asks for others under another system prompt."""
+    thought = "[[ ## next_thought ## ]]\nI look.\n\n[[ ## next_tool_name ## ]]\nget_weather\n\n[[ ## completed ## ]]"
+    step = "[[ ## thought_0 ## ]]\nI look.\n\n[[ ## tool_name_0 ## ]]\nget_weather\n\n[[ ## observation_0 ## ]]\nsunny"
+    acts = system("You are an agent that acts.")
+    first = call(2, 2, [acts, user(fields("?", "", "next_thought"))], says(thought))
+    again = call(3, 20, [acts, user(fields("?", step, "next_thought"))], says(thought))
+    last = call(
+        3, 20, [system("Extract."), user(fields("?", step, "answer"))], says("[[ ## answer ## ]]\nIt is sunny.")
+    )
+    assert [[2, 3]] == [spans(episode) for episode in episodes([root(), first, again])]
+    assert [[2, 3]] == [spans(episode) for episode in episodes([root(), first, last])]
+
+
+def test_a_judge_that_is_shown_prompt_and_answer_is_not_the_agent():
+    """The same growth of a prompt under another system prompt, and not in DSPy's fields: two episodes."""
+    first = call(2, 2, [system("You are an agent that acts."), user("Weather in Paris?")], says("It is sunny there."))
+    shown = user("Weather in Paris? It is sunny there. Is it?")
+    judge = call(3, 20, [system("Grade."), shown], says("Yes."))
+    assert [[2], [3]] == [spans(episode) for episode in episodes([root(), first, judge])]
