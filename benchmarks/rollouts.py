@@ -3,8 +3,11 @@
 Both answer the same prompts with G samples each, exactly as many tokens, on the same module and threads. `generate`
 runs with each of its caches and as one batch with `num_return_sequences=G`; the best of them counts. It is not asked
 for log-probabilities, which the sampler always returns. Greedy outputs are compared first: a speed gained by computing
-something else would show there. Wall time gives the rates; the ratio is of processor time, which is the same on a quiet
-machine and does not depend on what else runs on a busy one. Run it: `python -m benchmarks.rollouts`.
+something else would show there. Wall time gives the rates; the ratio is of processor time. On a busy machine use one
+thread: where threads wait for each other while another program has their core, waiting counts as processor time too.
+
+    python -m benchmarks.rollouts                                       two threads, a quiet machine
+    python -m benchmarks.rollouts --threads 1 --case "scale model"      one case, one thread
 """
 
 from __future__ import annotations
@@ -170,9 +173,11 @@ def main() -> None:
     """Measure every case; exit 1 where the sampler is less than 3 times as fast."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    torch.set_num_threads(parser.parse_args().threads)
+    parser.add_argument("--case", action="append", default=[], choices=[case.name for case in CASES])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    ratios = {case.name: measure(case) for case in CASES}
+    ratios = {case.name: measure(case) for case in CASES if case.name in options.case or not options.case}
     slow = [name for name, ratio in ratios.items() if ratio < 3]
     if slow:
         raise SystemExit(f"less than 3 times generate: {', '.join(slow)}")

@@ -13,17 +13,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from trainer.config import MetricsConfig
 from trainer.errors import RunError
 from trainer.rows import UpdateRow
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "spanloop"
 """The MLflow experiment runs are listed under."""
 RUN_TAG = "spanloop.run_id"
+REASON_CHARACTERS_MAX = 160
+"""Of a package's own error text, what goes into ours."""
 PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 """Key of `[metrics]`, and the pip package it needs."""
 
@@ -52,13 +57,15 @@ def update_metrics(update: UpdateRow) -> dict[str, float]:
 
 
 def check_sinks(config: MetricsConfig) -> None:
-    """Raise `RunError`, naming the pip package, where a configured sink lacks it."""
+    """Raise `RunError` where a configured sink lacks its pip package, or MLflow does not open."""
     for key, package in PACKAGES.items():
         if getattr(config, key) is not None and importlib.util.find_spec(package) is None:
             raise RunError(
                 f"metrics.{key}: needs the package {package}, which is not installed; "
                 f"`pip install {package}`, or leave metrics.{key} out"
             )
+    if config.mlflow is not None:
+        _open_mlflow(config.mlflow)
 
 
 @contextmanager
@@ -98,15 +105,33 @@ class TensorBoardSink:
         self._writer.close()
 
 
+def _open_mlflow(uri: str) -> tuple[MlflowClient, str | None]:
+    """A client and the id of our experiment, if there is one. Raises RunError where the store does not open."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(EXPERIMENT)
+    except MlflowException as error:
+        # A folder is refused by MLflow 3.17 and later, in many words.
+        raise RunError(
+            f"metrics.mlflow {uri}: does not open ({str(error).partition('.')[0]}); give the address of a running "
+            "server, or a database such as sqlite:///mlflow.db"
+        ) from error
+    return client, None if found is None else str(found.experiment_id)
+
+
+def _in_short(error: Exception) -> str:
+    return str(error).partition("\n")[0][:REASON_CHARACTERS_MAX]
+
+
 class MlflowSink:
     """A run of the experiment `spanloop`, found again by its tag when ours is resumed."""
 
     def __init__(self, uri: str, run_id: str) -> None:
-        from mlflow.tracking import MlflowClient
-
-        self._client = MlflowClient(tracking_uri=uri)
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        experiment = self._client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
+        self._client, found = _open_mlflow(uri)
+        experiment = found or self._client.create_experiment(EXPERIMENT)
         runs = self._client.search_runs([experiment], filter_string=f"tags.`{RUN_TAG}` = '{run_id}'", max_results=1)
         run = runs[0] if runs else self._client.create_run(experiment, run_name=run_id, tags={RUN_TAG: run_id})
         self._run_id: str = run.info.run_id
@@ -134,7 +159,13 @@ class WandbSink:
     def __init__(self, project: str, run_id: str) -> None:
         import wandb
 
-        self._run = wandb.init(project=project, id=run_id, name=run_id, resume="allow")
+        try:
+            self._run = wandb.init(project=project, id=run_id, name=run_id, resume="allow")
+        except wandb.errors.Error as error:
+            raise RunError(
+                f"metrics.wandb {project}: does not open ({str(error).partition('.')[0]}); log in with `wandb login`, "
+                "or set WANDB_MODE=offline"
+            ) from error
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One row of the history."""

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from tests.unit.trainer.rollouts.models import byte_tokenizer, small_model
 from tests.unit.trainer.stores import make_run_file, make_store
 from trainer.cli import main
+from trainer.config import load_config
+from trainer.loop import train
 from trainer.workspace import Workspace
 
 pytestmark = [
@@ -46,19 +48,32 @@ def place(tmp_path_factory) -> Path:
     with run_file.open("a", encoding="utf-8") as text:
         text.write(
             "[policy.lora]\nr = 4\n[rollouts]\nsampler = 'vllm'\n"
-            f"[vllm]\npython = {json.dumps(str(python))}\non_cpu = true\nmax_model_len = 1024\n"
+            f"[vllm]\npython = {json.dumps(str(python))}\non_cpu = true\nmax_model_len = 1024\nshare_gpu = true\n"
         )
     trainer("pull", "--from", folder / "episodes.duckdb", "--workspace", folder / "ws")
     return folder
 
 
+class StopsAfterOne:
+    """A sink whose failure ends the run after its first step."""
+
+    def log(self, step, metrics):
+        """Fail."""
+        raise ConnectionError("away")
+
+    def close(self):
+        """Nothing."""
+
+
 @pytest.fixture(scope="module")
 def trained(place) -> Iterator[Workspace]:
-    """The workspace after a run of two steps."""
+    """The workspace after a run of two steps that ended after the first and was resumed with a new server."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("HF_HUB_OFFLINE", "1"), ("OMP_NUM_THREADS", "1"), ("VLLM_CPU_KVCACHE_SPACE", "1")):
             patch.setenv(name, value)
-        trainer("train", "--config", place / "run.toml", "--workspace", place / "ws")
+        with pytest.raises(ConnectionError):
+            train(Workspace.open(place / "ws"), load_config(place / "run.toml"), sinks=[StopsAfterOne()])
+        trainer("train", "--resume", "--workspace", place / "ws")
         yield Workspace.open(place / "ws")
 
 
@@ -70,13 +85,14 @@ def trainer(*arguments: object) -> str:
 
 
 def test_every_step_is_answered_by_the_server_with_the_policy_of_the_step_before(trained):
-    """The server's log has the requests; each step's answers carry the version the last update made."""
+    """Each step's answers carry the version the last update made, also after a resume; the log has the requests."""
     versions = trained.query("SELECT DISTINCT g.step, o.policy_version FROM rollouts AS o JOIN groups AS g "
                              "USING (group_id) ORDER BY 1")  # fmt: skip
     assert [(1, 0), (2, 1)] == versions
     ((run_id,),) = trained.query("SELECT run_id FROM runs")
     log = (trained.folder / "runs" / str(run_id) / "vllm.log").read_text(encoding="utf-8", errors="replace")
-    assert 2 == log.count('POST /v1/load_lora_adapter HTTP/1.1" 200'), "one adapter after each update"
+    assert 3 == log.count('POST /v1/load_lora_adapter HTTP/1.1" 200'), "one after each update, and one by the resume"
+    assert (2, 2) == (log.count('POST /sleep?level=1 HTTP/1.1" 200'), log.count('POST /wake_up HTTP/1.1" 200'))
     assert log.count('POST /v1/chat/completions HTTP/1.1" 200') >= 2 * 4
 
 

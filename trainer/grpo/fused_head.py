@@ -1,7 +1,12 @@
-"""The language-model head by cut-cross-entropy, where it is installed, right and faster than our chunks (CUDA).
+"""The language-model head by a fused kernel, where one is installed, right and faster than our chunks (CUDA).
 
-Its kernel keeps no logits at all. It returns no entropy, so that statistic becomes the sampled one: minus the
-log-probability of the sampled token, whose mean is the entropy when the tokens are the policy's own.
+Two packages are tried: cut-cross-entropy, which keeps no logits at all, and Liger, which keeps a chunk of them. Both
+give a loss per token, which is minus its log-probability. Which one computes is decided once, by a trial on the head's
+own weights: values and gradients must be those of the chunks, with another weight for each token (releases of Liger
+that scale the gradient of all tokens alike are found out), and the time must be less.
+
+A kernel returns no entropy, so that statistic becomes the sampled one: minus the log-probability of the sampled token,
+whose mean is the entropy when the tokens are the policy's own.
 """
 
 from __future__ import annotations
@@ -9,7 +14,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
@@ -18,11 +24,12 @@ from torch import Tensor
 
 from trainer.grpo.logprobs import TokenLogprobs, token_logprobs
 
-PACKAGE = "cut_cross_entropy"
 TRIAL_ROWS = 1024
 TRIAL_REPEATS = 3
 LARGEST_ERROR = 0.05
 """Nats by which bfloat16 log-probabilities of the two may differ."""
+LEAST_COSINE = 0.995
+"""Between the gradients of the two."""
 
 
 class HeadKind(StrEnum):
@@ -30,6 +37,7 @@ class HeadKind(StrEnum):
 
     CHUNKED = "chunked"
     CUT_CROSS_ENTROPY = "cut_cross_entropy"
+    LIGER = "liger_kernel"
 
 
 def head_logprobs(
@@ -43,54 +51,89 @@ def head_logprobs(
     """As `logprobs.token_logprobs`, by the head chosen."""
     if kind is HeadKind.CHUNKED:
         return token_logprobs(hidden_N_H, weight_V_H, bias_V, targets_N, temperature_N)
-    return _cut_logprobs(hidden_N_H, weight_V_H, targets_N, temperature_N)
-
-
-def choose_head(weight_V_H: Tensor, bias_V: Tensor | None, compute: torch.dtype) -> HeadKind:
-    """Cut-cross-entropy when it can be used here, agrees on a trial and beats the chunks in time."""
-    usable = weight_V_H.is_cuda and bias_V is None and compute in (torch.bfloat16, torch.float16)
-    if not usable or importlib.util.find_spec(PACKAGE) is None:
-        return HeadKind.CHUNKED
-    try:
-        return _trial(weight_V_H.detach().to(compute))
-    except (RuntimeError, TypeError, ValueError, ImportError):
-        # A release with another signature, or a device its kernels were not built for, costs speed only.
-        return HeadKind.CHUNKED
-
-
-def _cut_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: Tensor) -> TokenLogprobs:
-    loss = cast("Callable[..., Tensor]", importlib.import_module(PACKAGE).linear_cross_entropy)
-    if torch.is_autocast_enabled(hidden.device.type):
-        hidden, weight = (t.to(torch.get_autocast_dtype(hidden.device.type)) for t in (hidden, weight))
-    # The logits are linear in the hidden state, so the temperature can divide that. No gradient is filtered out.
-    scaled = hidden / temperature.unsqueeze(1).to(hidden.dtype)
-    logprobs = -loss(scaled, weight, targets, reduction="none", filter_eps=None).float()
+    if torch.is_autocast_enabled(hidden_N_H.device.type):
+        dtype = torch.get_autocast_dtype(hidden_N_H.device.type)
+        hidden_N_H, weight_V_H = hidden_N_H.to(dtype), weight_V_H.to(dtype)
+    # The logits are linear in the hidden state, so the temperature can divide that.
+    scaled = hidden_N_H / temperature_N.unsqueeze(1).to(hidden_N_H.dtype)
+    logprobs = -_token_losses(kind, scaled, weight_V_H, targets_N).float()
     return TokenLogprobs(logprobs, -logprobs.detach())
 
 
-def _trial(weight: Tensor) -> HeadKind:
+def _token_losses(kind: HeadKind, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    if kind is HeadKind.LIGER:
+        functions = importlib.import_module("liger_kernel.transformers.functional")
+        fused = cast("Callable[..., Tensor]", functions.liger_fused_linear_cross_entropy)
+        return fused(hidden, weight, targets, reduction="none")
+    cut = cast("Callable[..., Tensor]", importlib.import_module("cut_cross_entropy").linear_cross_entropy)
+    # No gradient is filtered out, however small.
+    return cut(hidden, weight, targets, reduction="none", filter_eps=None)
+
+
+def choose_head(weight_V_H: Tensor, bias_V: Tensor | None, compute: torch.dtype) -> HeadKind:
+    """The fastest head that can be used here and agrees on a trial; our chunks on a CPU and in full precision."""
+    usable = weight_V_H.is_cuda and bias_V is None and compute in (torch.bfloat16, torch.float16)
+    return fastest_head(weight_V_H, compute) if usable else HeadKind.CHUNKED
+
+
+def fastest_head(weight_V_H: Tensor, compute: torch.dtype) -> HeadKind:
+    """The fastest installed head that gives the chunks' values and gradients on random hidden states."""
+    fused = [kind for kind in HeadKind if kind is not HeadKind.CHUNKED and importlib.util.find_spec(kind) is not None]
+    if not fused:
+        return HeadKind.CHUNKED
+    weight = weight_V_H.detach().to(compute).requires_grad_(weight_V_H.requires_grad)
+    chunked = _try(HeadKind.CHUNKED, weight)
+    found = {HeadKind.CHUNKED: chunked.seconds, **dict(_agreeing(fused, weight, chunked))}
+    return min(found, key=lambda kind: found[kind])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """What a head made of the same random hidden states."""
+
+    seconds: float
+    """Of the fastest forward and backward."""
+    logprobs: Tensor
+    gradients: Tensor
+    """Of the hidden states and, where it is trained, of the weight: flat."""
+
+
+def _agreeing(kinds: Sequence[HeadKind], weight: Tensor, chunked: _Trial) -> Iterator[tuple[HeadKind, float]]:
+    """The heads whose values and gradients are the chunks', with their seconds."""
+    for kind in kinds:
+        try:
+            trial = _try(kind, weight)
+        except (RuntimeError, TypeError, ValueError, AttributeError, ImportError):
+            # A release with another signature, or a device its kernels were not built for, costs speed only.
+            continue
+        error = (trial.logprobs - chunked.logprobs).abs().max().item()
+        cosine = torch.nn.functional.cosine_similarity(trial.gradients, chunked.gradients, dim=0).item()
+        if error <= LARGEST_ERROR and cosine >= LEAST_COSINE:
+            yield kind, trial.seconds
+
+
+def _try(kind: HeadKind, weight: Tensor) -> _Trial:
     generator = torch.Generator(device=weight.device).manual_seed(0)
     shape = (TRIAL_ROWS, weight.shape[1])
     hidden = torch.randn(shape, generator=generator, device=weight.device, dtype=weight.dtype)
     targets = torch.randint(0, weight.shape[0], shape[:1], generator=generator, device=weight.device)
-    temperature = torch.ones(TRIAL_ROWS, device=weight.device)
-    seconds, values = {}, {}
-    for kind in HeadKind:
-        seconds[kind], values[kind] = _time(kind, hidden, weight, targets, temperature)
-    error = (values[HeadKind.CHUNKED] - values[HeadKind.CUT_CROSS_ENTROPY]).abs().max().item()
-    faster = seconds[HeadKind.CUT_CROSS_ENTROPY] < seconds[HeadKind.CHUNKED]
-    return HeadKind.CUT_CROSS_ENTROPY if error <= LARGEST_ERROR and faster else HeadKind.CHUNKED
-
-
-def _time(kind: HeadKind, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: Tensor) -> tuple[float, Tensor]:
-    """Seconds of the fastest forward and backward after one to warm up, and the values."""
-    best, logprobs = float("inf"), torch.empty(0)
+    # Another weight for each token, of both signs: as advantages have them.
+    weights = torch.linspace(-1, 2, TRIAL_ROWS, device=weight.device)
+    ones = torch.ones(TRIAL_ROWS, device=weight.device)
+    best, logprobs, gradients = float("inf"), ones, ones
     for _ in range(1 + TRIAL_REPEATS):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
         leaf = hidden.clone().requires_grad_()
-        logprobs = head_logprobs(kind, leaf, weight, None, targets, temperature).logprobs_N
-        torch.autograd.backward(logprobs.sum())
+        trained = [leaf, weight] if weight.requires_grad else [leaf]
+        started = _moment(weight)
+        logprobs = head_logprobs(kind, leaf, weight, None, targets, ones).logprobs_N
+        found = torch.autograd.grad((logprobs * weights).sum(), trained)
+        best = min(best, _moment(weight) - started)
+        gradients = torch.cat([gradient.flatten().float() for gradient in found])
+    return _Trial(seconds=best, logprobs=logprobs.detach(), gradients=gradients)
+
+
+def _moment(like: Tensor) -> float:
+    """Now, when what was asked of the device is done."""
+    if like.is_cuda:
         torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - started)
-    return best, logprobs.detach()
+    return time.perf_counter()

@@ -6,6 +6,7 @@ prompt is computed once for all its rows. Shapes: U prompts, B rows, V vocabular
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -56,6 +57,9 @@ class TransformersDecoder:
         self._model = model
         self._device = next(model.parameters()).device
         self._cache: DynamicCache | None = None
+        # transformers renamed the argument within major version 5.
+        renamed = "cache" in inspect.signature(model.forward).parameters
+        self._cache_argument = "cache" if renamed else "past_key_values"
 
     def prefill(self, prompts: Sequence[tuple[int, ...]], num_rows: Sequence[int], max_tokens: int) -> Tensor:
         """See `Decoder.prefill`."""
@@ -78,9 +82,9 @@ class TransformersDecoder:
             input_ids=ids,
             attention_mask=mask.long(),
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: cache},
         )
         return cast("Tensor", output.logits[:, -1])
 

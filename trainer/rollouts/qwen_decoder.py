@@ -38,20 +38,17 @@ class _Layout:
         index_B = torch.arange(len(prompt_of_B), device=prompt_of_B.device)
         self.slot_B = prompt_of_B * self.width + index_B - starts_U[prompt_of_B]
 
-    def to_prompts(self, x_B_H_R_X: Tensor) -> Tensor:
-        """Row-wise values as [U, H, G·R, X]; places without a row hold zeros."""
+    def to_rectangle(self, x_B_H_R_X: Tensor) -> Tensor:
+        """Row-wise values as [U, H, G, R, X]; places without a row hold zeros."""
         heads, repeats, size = x_B_H_R_X.shape[1:]
         if not self.full:
             rectangle = x_B_H_R_X.new_zeros(self.num_prompts * self.width, heads, repeats, size)
             x_B_H_R_X = rectangle.index_copy_(0, self.slot_B, x_B_H_R_X)
-        grouped = x_B_H_R_X.reshape(self.num_prompts, self.width, heads, repeats, size).transpose(1, 2)
-        return grouped.reshape(self.num_prompts, heads, self.width * repeats, size)
+        return x_B_H_R_X.view(self.num_prompts, self.width, heads, repeats, size).transpose(1, 2)
 
-    def to_rows(self, x_U_H_GR_X: Tensor, repeats: int) -> Tensor:
+    def to_rows(self, x_U_H_G_R_X: Tensor) -> Tensor:
         """The inverse: [B, H, R, X]."""
-        heads, size = x_U_H_GR_X.shape[1], x_U_H_GR_X.shape[-1]
-        grouped = x_U_H_GR_X.view(self.num_prompts, heads, self.width, repeats, size).transpose(1, 2)
-        rows = grouped.reshape(self.num_prompts * self.width, heads, repeats, size)
+        rows = x_U_H_G_R_X.transpose(1, 2).flatten(0, 1)
         return rows if self.full else rows[self.slot_B]
 
 
@@ -63,11 +60,11 @@ class _Batch:
     """[U, H, D, P] each, transposed for the product with the queries."""
     prompt_values: list[Tensor]
     """[U, H, P, D] each."""
-    padding_U_P: Tensor | None
-    """-inf past each prompt's end, None where all prompts are equally long."""
+    padding_U_P: Tensor
+    """-inf past each prompt's end, else 0."""
     lengths_B: Tensor
     suffix_keys: list[Tensor]
-    """[B, H, S, D] each."""
+    """[U, H, G, S, D] each: laid out as the queries that meet the prompts are."""
     suffix_values: list[Tensor]
     layout: _Layout
     num_sampled: int
@@ -119,7 +116,8 @@ class QwenDecoder:
     def _rotations(self, length: int) -> tuple[Tensor, Tensor]:
         positions = torch.arange(length, device=self._weight.device)[None]
         cos, sin = self._rotary(self._weight[:1, None], positions)
-        return cos[0], sin[0]
+        first, second = sin[0].chunk(2, dim=-1)
+        return cos[0], torch.cat([-first, second], dim=-1)
 
     def _prefill_chunk(self, ids_U_P: Tensor, lengths_U: Tensor, keys: list[Tensor], values: list[Tensor]) -> Tensor:
         """Hidden state at each prompt's last token; writes the keys and values of all positions.
@@ -133,58 +131,76 @@ class QwenDecoder:
             q, k, v = (part.transpose(1, 2) for part in self._project(layer, x_U_P_N, cos, sin))
             key.copy_(k.transpose(2, 3))
             value.copy_(v)
-            attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self._repeats > 1)
+            attended = functional.scaled_dot_product_attention(
+                q, k, v, is_causal=True, enable_gqa=self._repeats > 1, scale=1.0
+            )
             x_U_P_N = _mlp(layer, x_U_P_N + layer.output(attended.transpose(1, 2).flatten(2)))
         return x_U_P_N[torch.arange(len(ids_U_P), device=ids_U_P.device), lengths_U - 1]
 
     def _project(self, layer: Layer, x_N: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [..., H·R, D], keys and values [..., H, D] of the inputs [..., N]; queries and keys rotated."""
+        """Queries [..., H·R, D], keys and values [..., H, D] of the inputs [..., N].
+
+        Queries and keys are rotated together; the queries are scaled for their product with the keys.
+        """
         heads = layer.qkv(layer.attention_norm(x_N)).view(*x_N.shape[:-1], -1, self._head_size)
-        q, k, v = torch.split(heads, [self._kv_heads * self._repeats, self._kv_heads, self._kv_heads], dim=-2)
-        if layer.query_norm is not None and layer.key_norm is not None:
-            q, k = layer.query_norm(q), layer.key_norm(k)
-        return _rotate(q, cos, sin), _rotate(k, cos, sin), v
+        num_queries = self._kv_heads * self._repeats
+        rotated = _rotate(layer.head_norm(heads[..., : num_queries + self._kv_heads, :]), cos, sin)
+        q, k = rotated[..., :num_queries, :], rotated[..., num_queries:, :]
+        return q * self._head_size**-0.5, k, heads[..., num_queries + self._kv_heads :, :]
 
     def step(self, tokens_B: Tensor) -> Tensor:
         """See `Decoder.step`."""
         batch = self._batch
         assert batch is not None, "step before prefill"
-        if not batch.suffix_keys or batch.num_sampled == batch.suffix_keys[0].shape[2]:
+        if not batch.suffix_keys or batch.num_sampled == batch.suffix_keys[0].shape[3]:
             self._grow(batch)
         position_B = batch.lengths_B + batch.num_sampled
         cos, sin = self._cos_T_D[position_B][:, None], self._sin_T_D[position_B][:, None]
         x_B_N: Tensor = self._embed(tokens_B)
         for index, layer in enumerate(self._layers):
             q, k, v = self._project(layer, x_B_N, cos, sin)
-            batch.suffix_keys[index][:, :, batch.num_sampled] = k
-            batch.suffix_values[index][:, :, batch.num_sampled] = v
+            self._append(batch, index, k, v)
             x_B_N = _mlp(layer, x_B_N + layer.output(self._attend(batch, index, q)))
         batch.num_sampled += 1
         return self._head(x_B_N)
 
+    def _append(self, batch: _Batch, index: int, k_B_H_D: Tensor, v_B_H_D: Tensor) -> None:
+        """Write a layer's keys and values of the new token of every row."""
+        for kept, new in ((batch.suffix_keys[index], k_B_H_D), (batch.suffix_values[index], v_B_H_D)):
+            kept[:, :, :, batch.num_sampled] = batch.layout.to_rectangle(new.unsqueeze(2)).squeeze(3)
+
     def _attend(self, batch: _Batch, index: int, q_B_HR_D: Tensor) -> Tensor:
-        """Attention [B, H·R·D] of each row's new token to its prompt and to the row's tokens, itself included."""
-        layout, seen, longest = batch.layout, batch.num_sampled + 1, batch.prompt_values[index].shape[2]
-        q_B_H_R_D = (q_B_HR_D * self._head_size**-0.5).view(-1, self._kv_heads, self._repeats, self._head_size)
-        to_prompt = layout.to_prompts(q_B_H_R_D) @ batch.prompt_keys[index]
-        if batch.padding_U_P is not None:
-            to_prompt += batch.padding_U_P[:, None, None]
-        to_own = q_B_H_R_D @ batch.suffix_keys[index][:, :, :seen].transpose(2, 3)
-        # Joined in the prompts' layout: there the long part, the scores of the prompts, need not be moved.
-        scores = torch.cat([to_prompt, layout.to_prompts(to_own)], dim=-1)
+        """Attention [B, H·R·D] of each row's new token to its prompt and to the row's tokens, itself included.
+
+        Rows of one prompt stand together, so that they meet its keys in one product. Their own keys lie in the same
+        order, so that nothing but the queries and the result is moved.
+        """
+        layout, seen, size = batch.layout, batch.num_sampled + 1, self._head_size
+        rectangle = layout.to_rectangle(q_B_HR_D.view(-1, self._kv_heads, self._repeats, size))
+        q_UH_GR_D = rectangle.reshape(-1, layout.width * self._repeats, size)
+        keys, values = batch.prompt_keys[index].flatten(0, 1), batch.prompt_values[index].flatten(0, 1)
+        own_keys, own_values = (
+            t[:, :, :, :seen].flatten(0, 2) for t in (batch.suffix_keys[index], batch.suffix_values[index])
+        )
+        padding_UH_1_P = batch.padding_U_P.repeat_interleave(self._kv_heads, 0).unsqueeze(1)
+        to_prompt = torch.baddbmm(padding_UH_1_P, q_UH_GR_D, keys)
+        to_own = torch.bmm(q_UH_GR_D.view(-1, self._repeats, size), own_keys.transpose(1, 2))
+        scores = torch.cat([to_prompt, to_own.view(*to_prompt.shape[:2], seen)], dim=-1)
         weights = scores.softmax(-1, dtype=torch.float32).to(q_B_HR_D.dtype)
-        from_prompt = layout.to_rows(weights[..., :longest] @ batch.prompt_values[index], self._repeats)
-        own_weights = layout.to_rows(weights[..., longest:].contiguous(), self._repeats)
-        return (from_prompt + own_weights @ batch.suffix_values[index][:, :, :seen]).flatten(1)
+        longest = keys.shape[-1]
+        mixed = torch.bmm(weights[..., :longest], values).view(-1, self._repeats, size)
+        mixed.baddbmm_(weights[..., longest:].view(-1, self._repeats, seen), own_values)
+        return layout.to_rows(mixed.view(rectangle.shape)).flatten(1)
 
     def _grow(self, batch: _Batch) -> None:
         """Room for more sampled positions: the first ones, or twice as many as now."""
         size = min(batch.max_tokens, max(SUFFIX_START, 2 * batch.num_sampled))
-        shape = (len(batch.lengths_B), self._kv_heads, size, self._head_size)
+        layout = batch.layout
+        shape = (layout.num_prompts, self._kv_heads, layout.width, size, self._head_size)
         for kept in (batch.suffix_keys, batch.suffix_values):
             grown = [self._weight.new_empty(shape) for _ in self._layers]
             for new, old in zip(grown, kept, strict=False):
-                new[:, :, : batch.num_sampled] = old
+                new[:, :, :, : batch.num_sampled] = old
             kept[:] = grown
 
     def keep(self, rows: Tensor) -> None:
@@ -195,24 +211,25 @@ class QwenDecoder:
         if len(prompts) < batch.layout.num_prompts:
             batch.prompt_keys = [keys[prompts] for keys in batch.prompt_keys]
             batch.prompt_values = [values[prompts] for values in batch.prompt_values]
-            batch.padding_U_P = None if batch.padding_U_P is None else batch.padding_U_P[prompts]
-        batch.layout = _Layout(prompt_of_B, len(prompts))
+            batch.padding_U_P = batch.padding_U_P[prompts]
+        before, batch.layout = batch.layout, _Layout(prompt_of_B, len(prompts))
         batch.lengths_B = batch.lengths_B[rows]
-        batch.suffix_keys = [keys[rows] for keys in batch.suffix_keys]
-        batch.suffix_values = [values[rows] for values in batch.suffix_values]
+        for kept in (batch.suffix_keys, batch.suffix_values):
+            kept[:] = [batch.layout.to_rectangle(before.to_rows(old)[rows]).contiguous() for old in kept]
 
 
-def _padding(lengths_U: Tensor, longest: int, dtype: torch.dtype) -> Tensor | None:
+def _padding(lengths_U: Tensor, longest: int, dtype: torch.dtype) -> Tensor:
     past_U_P = torch.arange(longest, device=lengths_U.device) >= lengths_U[:, None]
-    if not bool(past_U_P.any()):
-        return None
     return torch.zeros(past_U_P.shape, dtype=dtype, device=lengths_U.device).masked_fill(past_U_P, float("-inf"))
 
 
 def _rotate(x_D: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding, halves paired (arXiv:2104.09864 in the layout of transformers)."""
+    """Rotary position embedding, halves paired (arXiv:2104.09864 in the layout of transformers).
+
+    The first half of `sin` is negated already (`_rotations`).
+    """
     first, second = x_D.chunk(2, dim=-1)
-    return torch.addcmul(x_D * cos, torch.cat([-second, first], dim=-1), sin)
+    return torch.addcmul(x_D * cos, torch.cat([second, first], dim=-1), sin)
 
 
 def _mlp(layer: Layer, x_N: Tensor) -> Tensor:

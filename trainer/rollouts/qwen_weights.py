@@ -29,8 +29,8 @@ class Layer:
 
     attention_norm: Function
     qkv: Function
-    query_norm: Function | None
-    key_norm: Function | None
+    head_norm: Function
+    """Of queries and keys [..., heads, D], side by side; the identity where a model has none."""
     output: Function
     mlp_norm: Function
     gate_up: Function
@@ -55,7 +55,8 @@ def read_layers(model: PreTrainedModel) -> list[Layer]:
     """The layers, first to last."""
     joined = _small(model)
     layers = model.get_submodule("model.layers").children()
-    return [_read_layer(layer, joined=joined) for layer in layers]
+    counts = (int(model.config.num_attention_heads), int(model.config.num_key_value_heads))
+    return [_read_layer(layer, counts, joined=joined) for layer in layers]
 
 
 def read_head(model: PreTrainedModel) -> Function:
@@ -69,16 +70,18 @@ def _small(model: PreTrainedModel) -> bool:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) <= JOINED_BYTES_MAX
 
 
-def _read_layer(layer: nn.Module, *, joined: bool) -> Layer:
+def _read_layer(layer: nn.Module, counts: tuple[int, int], *, joined: bool) -> Layer:
     def join(prefix: str, *names: str) -> Function:
         return _join([layer.get_submodule(f"{prefix}.{name}") for name in names], joined=joined)
 
-    head_norms = hasattr(layer.self_attn, "q_norm")
+    head_norm: Function = _identity
+    if hasattr(layer.self_attn, "q_norm"):
+        norms = [layer.get_submodule(f"self_attn.{name}") for name in ("q_norm", "k_norm")]
+        head_norm = _head_norm(norms[0], norms[1], *counts)
     return Layer(
         attention_norm=_norm(layer.get_submodule("input_layernorm")),
         qkv=join("self_attn", "q_proj", "k_proj", "v_proj"),
-        query_norm=_norm(layer.get_submodule("self_attn.q_norm")) if head_norms else None,
-        key_norm=_norm(layer.get_submodule("self_attn.k_norm")) if head_norms else None,
+        head_norm=head_norm,
         output=join("self_attn", "o_proj"),
         mlp_norm=_norm(layer.get_submodule("post_attention_layernorm")),
         gate_up=join("mlp", "gate_proj", "up_proj"),
@@ -92,6 +95,21 @@ def _norm(module: nn.Module) -> Function:
     if not isinstance(weight, Tensor) or weight.dtype != torch.float32 or not isinstance(epsilon, float):
         return module
     return lambda x: functional.rms_norm(x, weight.shape, weight, epsilon)
+
+
+def _head_norm(query: nn.Module, key: nn.Module, num_queries: int, num_keys: int) -> Function:
+    """The norms of queries and keys as one, each head with its own weights."""
+    weights = [getattr(norm, "weight", None) for norm in (query, key)]
+    plain = [weight for weight in weights if isinstance(weight, Tensor) and weight.dtype == torch.float32]
+    epsilon = getattr(query, "variance_epsilon", None)
+    if len(plain) < len(weights) or not isinstance(epsilon, float) or epsilon != getattr(key, "variance_epsilon", None):
+        return lambda x: torch.cat([query(x[..., :num_queries, :]), key(x[..., num_queries:, :])], dim=-2)
+    joined = torch.cat([plain[0].expand(num_queries, -1), plain[1].expand(num_keys, -1)])
+    return lambda x: functional.rms_norm(x, x.shape[-1:], None, epsilon) * joined
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
 
 
 def _join(modules: Sequence[nn.Module], *, joined: bool) -> Function:

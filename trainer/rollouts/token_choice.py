@@ -40,39 +40,47 @@ def choose(logits_B_V: Tensor, uniforms_B: Tensor, *, temperature: float, top_p:
     if temperature != 1:
         logits_B_V = logits_B_V / temperature
     peak_B = logits_B_V.amax(-1, keepdim=True)
-    weights_B_V = (logits_B_V - peak_B).exp_()
+    weights_B_W = _weights(logits_B_V, peak_B)
     if top_p < 1:
-        nucleus_B_V, order_B_V = _nucleus(weights_B_V, top_p)
-        tokens_B = _chosen(order_B_V, _invert(nucleus_B_V, uniforms_B))
+        nucleus_B_W, order_B_W = _nucleus(weights_B_W, top_p)
+        tokens_B = _chosen(order_B_W, _invert(nucleus_B_W, uniforms_B))
     else:
-        tokens_B = _invert(weights_B_V, uniforms_B)
-    log_total_B = weights_B_V.sum(-1).log_() + peak_B.squeeze(-1)
+        tokens_B = _invert(weights_B_W, uniforms_B)
+    log_total_B = weights_B_W.sum(-1).log_() + peak_B.squeeze(-1)
     return Choice(tokens_B, _chosen(logits_B_V, tokens_B) - log_total_B)
+
+
+def _weights(logits_B_V: Tensor, peak_B: Tensor) -> Tensor:
+    """Unnormalised probabilities of the vocabulary, with zeros to the end of the last block, in one tensor."""
+    num_rows, size = logits_B_V.shape
+    weights_B_W = logits_B_V.new_empty(num_rows, size + -size % BLOCK)
+    weights_B_W[:, size:] = 0
+    torch.sub(logits_B_V, peak_B, out=weights_B_W[:, :size]).exp_()
+    return weights_B_W
 
 
 def _chosen(values_B_V: Tensor, index_B: Tensor) -> Tensor:
     return values_B_V.gather(-1, index_B[:, None]).squeeze(-1)
 
 
-def _nucleus(weights_B_V: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+def _nucleus(weights_B_W: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     """Weights by falling size, zero past the smallest set that holds `top_p` of the mass, and the tokens' order."""
-    sorted_B_V, order_B_V = weights_B_V.sort(stable=True, dim=-1, descending=True)
-    mass_before_B_V = sorted_B_V.double().cumsum(-1) - sorted_B_V
-    outside_B_V = mass_before_B_V >= top_p * sorted_B_V.double().sum(-1, keepdim=True)
-    return sorted_B_V.masked_fill(outside_B_V, 0), order_B_V
+    sorted_B_W, order_B_W = weights_B_W.sort(stable=True, dim=-1, descending=True)
+    mass_before_B_W = sorted_B_W.double().cumsum(-1) - sorted_B_W
+    outside_B_W = mass_before_B_W >= top_p * sorted_B_W.double().sum(-1, keepdim=True)
+    return sorted_B_W.masked_fill(outside_B_W, 0), order_B_W
 
 
-def _invert(weights_B_V: Tensor, uniforms_B: Tensor) -> Tensor:
+def _invert(weights_B_W: Tensor, uniforms_B: Tensor) -> Tensor:
     """The entry in which a row's uniform number falls when the entries' weights are laid end to end."""
-    num_rows, size = weights_B_V.shape
-    padded_B_V = torch.nn.functional.pad(weights_B_V, (0, -size % BLOCK))
-    blocks_B_N_K = padded_B_V.view(num_rows, -1, BLOCK)
+    num_rows = len(weights_B_W)
+    blocks_B_N_K = weights_B_W.view(num_rows, -1, BLOCK)
     ends_B_N = blocks_B_N_K.sum(-1, dtype=torch.float64).cumsum(-1)
     total_B = ends_B_N[:, -1]
     # Just below the total, whatever the product rounds to: past it lie only entries without weight.
     target_B = torch.minimum(uniforms_B * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
     block_B = _first_above(ends_B_N, target_B)
-    rows_B = torch.arange(num_rows, device=weights_B_V.device)
+    rows_B = torch.arange(num_rows, device=weights_B_W.device)
     inside_B_K = blocks_B_N_K[rows_B, block_B].double()
     start_B = _chosen(ends_B_N, block_B) - inside_B_K.sum(-1)
     # Rounding can put the target just outside its block; the nearest entry with a weight takes it.

@@ -181,7 +181,8 @@ def command_line(settings: VllmServerSettings, port: int) -> list[str]:
     flags = ["--enable-lora", "--enforce-eager", "--enable-auto-tool-choice", "--enable-prefix-caching"]
     if settings.max_model_len is not None:
         arguments["--max-model-len"] = str(settings.max_model_len)
-    if settings.sleep_mode:
+    # On a CPU vLLM refuses the flag; a server there only stops answering, and has no memory of a GPU to give back.
+    if settings.sleep_mode and not settings.on_cpu:
         flags.append("--enable-sleep-mode")
     if settings.on_cpu:
         flags.append("--no-enable-chunked-prefill")

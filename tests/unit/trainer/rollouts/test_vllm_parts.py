@@ -88,6 +88,7 @@ def test_the_command_asks_for_exact_logprobs_and_adapters(tmp_path: Path) -> Non
     assert not {"--enable-sleep-mode", "--no-enable-chunked-prefill"} & set(command)
     assert "--no-enable-chunked-prefill" in command_line(settings(tmp_path, on_cpu=True), 1)
     assert "--enable-sleep-mode" in command_line(settings(tmp_path, sleep_mode=True), 1)
+    assert "--enable-sleep-mode" not in command_line(settings(tmp_path, sleep_mode=True, on_cpu=True), 1)
     assert ["vllm", "serve"] == command_line(settings(tmp_path, command=("vllm", "serve")), 1)[:2]
 
 
