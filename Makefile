@@ -9,6 +9,8 @@ CONSTRAINTS ?= .ci/constraints.txt
 CONSTRAINTS_VLLM ?= .ci/constraints-vllm.txt
 export LITELLM_LOCAL_MODEL_COST_MAP = True
 export HF_HUB_OFFLINE = 1
+# Threads that wait for each other sleep: on a machine that does other work, spinning ones take a run several times as long.
+export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test check bench clean setup setup-vllm freeze proto
