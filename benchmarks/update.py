@@ -38,8 +38,6 @@ from trainer.grpo.samples import logical_tokens
 PACKAGES = ("torch", "transformers", "trl", "peft")
 MEMORY_TARGET = 0.5
 """Of TRL's peak, at most, in every case."""
-WARM_UP = 2
-"""Steps before those that count; in the last of them the tensors are counted."""
 
 
 class Worker:
@@ -128,10 +126,11 @@ def measure(case: Case, setup: Setup, *, steps: int) -> Result:
     logical = logical_tokens([sample for point in samples_of(setup) for sample in point])
     with Worker("engine", setup) as engine, Worker("trl", setup) as trl:
         error, cosine = _compare(engine, trl)
-        for _ in range(WARM_UP - 1):
-            engine.ask("step"), trl.ask("step")
-        tensors = [int(side.ask("tensors")["tensors"]) for side in (engine, trl)]
+        # One step to warm up, after the comparison: it makes the optimizer's state.
+        engine.ask("step"), trl.ask("step")
         pairs = [(engine.ask("step"), trl.ask("step")) for _ in range(steps)]
+        # Last, because what counts them takes memory too.
+        tensors = [int(side.ask("tensors")["tensors"]) for side in (engine, trl)]
     last = pairs[-1]
     return Result(
         case=case,
@@ -254,7 +253,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--liger", action="store_true", help="TRL with liger-kernel, which must be installed")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of each side, after two that warm up")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of each side, after one that warms up")
     parser.add_argument("--worker", choices=["engine", "trl"], help=argparse.SUPPRESS)
     parser.add_argument("--setup", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)

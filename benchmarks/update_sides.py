@@ -293,11 +293,15 @@ class Memory:
         self.cuda = device == "cuda"
         if self.cuda:
             torch.cuda.empty_cache()
+        self.before = torch.cuda.memory_allocated() if self.cuda else _status_bytes("VmRSS")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the peak so far."""
+        if self.cuda:
             torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
         else:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak the kernel keeps
-            self.before = _status_bytes("VmRSS")
 
     def peak(self) -> int:
         """Bytes."""
@@ -349,6 +353,7 @@ def work(kind: str, setup: Setup) -> None:
         answer: dict[str, float | str] = {}
         if command == "gradients":
             save_file(side.gradients(), argument)
+            memory.reset()
         elif command == "tensors":
             answer = {"tensors": tensor_peak(side, setup)}
         else:
