@@ -19,7 +19,7 @@ import torch
 
 from examples.mealworm.closed_loop import ClosedLoop, closed_loop
 from examples.mealworm.outcome import AT_ONE, GREEDY, Results, control_summary, details, last_checkpoint, summary, table
-from examples.mealworm.processes import DemoError, receiver, run, stop_on_sigterm
+from examples.mealworm.processes import DemoError, receiver, run, stop_on_signals
 from examples.mealworm.recording import production_requests, record, sample_of, wait_until_stored
 from trainer.grpo.policy import load_policy
 from trainer.rollouts.in_process import InProcessSampler
@@ -69,7 +69,7 @@ def main() -> None:
     """Run the demo; exit code 1 and one line when something it needs fails."""
     options = _options()
     torch.set_num_threads(max(1, min(2, torch.get_num_threads())))
-    stop_on_sigterm()
+    stop_on_signals()
     try:
         demo(options.workspace, QUICK if options.quick else FULL, seed=options.seed, control=options.control)
     except DemoError as error:

@@ -115,9 +115,13 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def stop_on_sigterm() -> None:
-    """Turn SIGTERM into SystemExit, so that every context manager ends its process."""
+def stop_on_signals() -> None:
+    """Turn SIGTERM into SystemExit and SIGINT into KeyboardInterrupt, so that every context manager ends its process.
+
+    SIGINT too: a shell without job control starts what runs in the background with SIGINT ignored.
+    """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tail(path: Path, num_lines: int = 15) -> str:

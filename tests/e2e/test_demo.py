@@ -130,9 +130,14 @@ def test_the_quick_demo_runs_to_its_end(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM end the demo and the receiver it started."""
+    """Ctrl-C and SIGTERM end the demo and the receiver it started, also where a shell had SIGINT ignored."""
     folder = tmp_path / "demo"
-    process = subprocess.Popen([*DEMO, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *DEMO, str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         wait_for(lambda: len(processes_of(folder)) >= 2 and (folder / "episodes.duckdb.log").is_dir())
         process.send_signal(number)
