@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,8 @@ from trainer.backends.background import Background
 from trainer.rollouts.balance import digest
 from trainer.rollouts.base import Prompt, Rollout, SamplingParams
 from trainer.rollouts.errors import ContextLimitError, SamplerError
-from trainer.rollouts.rendering import end_of_turn_ids, opens_reasoning, parse_answer, renderer_of
+from trainer.rollouts.reading import RolloutReader, Sampled
+from trainer.rollouts.rendering import renderer_of
 from trainer.rollouts.server_prompts import ServerPrompts
 from trainer.rollouts.template_mismatch import TemplateMismatch
 from trainer.rollouts.vllm_requests import num_asked, sampling_fields
@@ -85,7 +86,7 @@ class ArtSampler:
         self._tokenizer = tokenizer
         self._background = background
         self._settings = settings
-        self._stop_ids = end_of_turn_ids(tokenizer)
+        self._reader = RolloutReader(tokenizer)
         self._prompts = ServerPrompts(tokenizer)
         self._takes_extras = True
         self._context_max: int | None = None
@@ -140,7 +141,7 @@ class ArtSampler:
         async def group(prompt: Prompt, ids: tuple[int, ...]) -> tuple[Rollout, ...] | None:
             room = params.max_tokens if limit is None else min(params.max_tokens, limit - len(ids))
             own_seed = digest(f"{seed}\0{prompt.prompt_id}") >> 34
-            fields = sampling_fields(params, max_tokens=room, seed=own_seed, stop_ids=self._stop_ids)
+            fields = sampling_fields(params, max_tokens=room, seed=own_seed, stop_ids=self._reader.stop_ids)
             async with turns:
                 completion = await self._complete(prompt, fields)
             return None if completion is None else self._rollouts(prompt, ids, completion, params)
@@ -208,35 +209,11 @@ class ArtSampler:
         told = _extra(completion, "prompt_token_ids") or _extra(choices[0], "prompt_token_ids")
         prompt_ids = tuple(told) if isinstance(told, list) else ours
         self._prompts.compare(prompt, ours, prompt_ids)
-        return tuple(
-            self._rollout(prompt, prompt_ids, choices[number % len(choices)], number, params.temperature)
-            for number in range(params.num_samples)
-        )
+        answers = [self._tokens(choice) for choice in choices]
+        group = self._reader.group(prompt.prompt_id, prompt_ids, answers, params, self.policy_version)
+        return tuple(_ended(rollout, choices[rollout.rollout_index % len(choices)]) for rollout in group)
 
-    def _rollout(
-        self, prompt: Prompt, prompt_ids: tuple[int, ...], choice: Choice, number: int, temperature: float
-    ) -> Rollout:
-        token_ids, logprobs = self._tokens(choice)
-        text = renderer_of(self._tokenizer).text(prompt.messages, prompt.tools)
-        message, reason = parse_answer(
-            self._tokenizer, token_ids, stop_ids=self._stop_ids, in_reasoning=opens_reasoning(text)
-        )
-        if reason == "length" and choice.finish_reason != "length":
-            # The server ended the turn and did not count the token that ends it among the answer's.
-            reason = "tool_calls" if message.tool_calls else "stop"
-        return Rollout(
-            prompt_id=prompt.prompt_id,
-            rollout_index=number,
-            prompt_token_ids=prompt_ids,
-            token_ids=token_ids,
-            logprobs=logprobs,
-            message=message,
-            finish_reason=reason,
-            policy_version=self.policy_version,
-            temperature=temperature,
-        )
-
-    def _tokens(self, choice: Choice) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    def _tokens(self, choice: Choice) -> Sampled:
         try:
             token_ids, logprobs = choice_tokens(choice, self._tokenizer)
         except TrajectoryError as error:
@@ -247,7 +224,14 @@ class ArtSampler:
                 f"endpoint {self._name}: an answer without a log-probability per token, so nothing can be trained on "
                 "it; use a backend whose endpoint honours logprobs=true"
             )
-        return token_ids, logprobs
+        return Sampled(token_ids, logprobs)
+
+
+def _ended(rollout: Rollout, choice: Choice) -> Rollout:
+    """With its finish reason where the server ended the turn and did not count the token that ends it."""
+    if rollout.finish_reason != "length" or choice.finish_reason == "length":
+        return rollout
+    return replace(rollout, finish_reason="tool_calls" if rollout.message.tool_calls else "stop")
 
 
 def _extra(answer: object, name: str) -> object:

@@ -7,23 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from trainer.rollouts.decoder import Decoder
+from trainer.rollouts.reading import Sampled
 from trainer.rollouts.token_choice import Choice, choose
 
 LIVE_SHARE = 0.85
 """Rows are compacted when fewer than this share still run: copying the cache at every end would cost more."""
-
-
-class Sampled(NamedTuple):
-    """The tokens of one row, the end-of-turn token included, and their log-probabilities."""
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ from trainer.grpo.policy import Policy
 from trainer.rollouts import qwen_decoder, qwen_weights
 from trainer.rollouts.base import Prompt, Rollout, SamplingParams
 from trainer.rollouts.decoder import Decoder, TransformersDecoder
-from trainer.rollouts.decoding import BatchRequest, Sampled, decode
+from trainer.rollouts.decoding import BatchRequest, decode
 from trainer.rollouts.errors import ContextLimitError
-from trainer.rollouts.rendering import end_of_turn_ids, opens_reasoning, parse_answer, renderer_of
+from trainer.rollouts.reading import RolloutReader, Sampled
+from trainer.rollouts.rendering import renderer_of
 from trainer.rollouts.token_choice import row_uniforms
 from trainer.rollouts.weights import load_weights
 
@@ -86,8 +87,8 @@ class InProcessSampler:
         self._context_max = min(context_tokens_max or config.max_position_embeddings, config.max_position_embeddings)
         self._limits = limits or BatchLimits()
         own = getattr(policy.causal_lm.generation_config, "eos_token_id", None)
-        self._stop_ids = end_of_turn_ids(policy.tokenizer, [*_as_list(own), *stop_token_ids])
-        self._stops = torch.tensor(sorted(self._stop_ids), device=policy.device)
+        self._reader = RolloutReader(policy.tokenizer, [*_as_list(own), *stop_token_ids])
+        self._stops = torch.tensor(sorted(self._reader.stop_ids), device=policy.device)
         self._general = general_decoder or not qwen_weights.fits(policy.causal_lm)
 
     def sample(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[tuple[Rollout, ...]]:
@@ -113,7 +114,13 @@ class InProcessSampler:
                 request = self._request(batch, params, keys)
                 sampled.update(zip(rows, decode(decoder, request), strict=True))
         return [
-            self._group(prompt, rendered[index], [sampled[_Row(index, i)] for i in range(params.num_samples)], params)
+            self._reader.group(
+                prompt.prompt_id,
+                rendered[index],
+                [sampled[_Row(index, i)] for i in range(params.num_samples)],
+                params,
+                self.policy_version,
+            )
             for index, prompt in enumerate(prompts)
         ]
 
@@ -173,28 +180,6 @@ class InProcessSampler:
             temperature=params.temperature,
             top_p=params.top_p,
         )
-
-    def _group(
-        self, prompt: Prompt, prompt_ids: tuple[int, ...], answers: list[Sampled], params: SamplingParams
-    ) -> tuple[Rollout, ...]:
-        tokenizer = self.policy.tokenizer
-        in_reasoning = opens_reasoning(renderer_of(tokenizer).text(prompt.messages, prompt.tools))
-        rollouts = []
-        for index, answer in enumerate(answers):
-            parsed = parse_answer(tokenizer, answer.token_ids, stop_ids=self._stop_ids, in_reasoning=in_reasoning)
-            rollout = Rollout(
-                prompt_id=prompt.prompt_id,
-                rollout_index=index,
-                prompt_token_ids=prompt_ids,
-                token_ids=answer.token_ids,
-                logprobs=answer.logprobs,
-                message=parsed.message,
-                finish_reason=parsed.finish_reason,
-                policy_version=self.policy_version,
-                temperature=params.temperature,
-            )
-            rollouts.append(rollout)
-        return tuple(rollouts)
 
 
 def _prompt_keys(prompts: Sequence[Prompt]) -> list[str]:

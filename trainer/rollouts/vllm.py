@@ -22,7 +22,8 @@ from trainer.grpo.policy import ADAPTER_CONFIG_FILE
 from trainer.rollouts.balance import balance, digest, opening_key
 from trainer.rollouts.base import Prompt, Rollout, SamplingParams
 from trainer.rollouts.errors import ContextLimitError, SamplerError
-from trainer.rollouts.rendering import end_of_turn_ids, opens_reasoning, parse_answer, renderer_of
+from trainer.rollouts.reading import RolloutReader, Sampled
+from trainer.rollouts.rendering import renderer_of
 from trainer.rollouts.server_prompts import ServerPrompts
 from trainer.rollouts.template_mismatch import TemplateMismatch
 from trainer.rollouts.vllm_endpoint import (
@@ -46,8 +47,6 @@ from trainer.rollouts.vllm_requests import (
 from trainer.rollouts.vllm_server import VllmServer, VllmServerSettings
 from trainer.rollouts.weights import ADAPTER_FILE
 
-TAIL_TOKENS = 16
-"""Of a prompt, what is decoded to see whether it ends inside a reasoning block."""
 FAILOVER_AFTER_S = 5.0
 """With several servers, how long one may be away before its prompts go to another."""
 MODEL_CONFIG_FILE = "config.json"
@@ -99,15 +98,6 @@ class _Job:
     """In the order to try them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """Where a group came from."""
-
-    url: str
-    prompt_id: str
-    answer: Json
-
-
 class VllmSampler:
     """A `Sampler` over vLLM servers."""
 
@@ -116,7 +106,7 @@ class VllmSampler:
         self._settings = settings
         self._tokenizer = tokenizer
         self.policy_version = policy_version
-        self._stop_ids = end_of_turn_ids(tokenizer)
+        self._reader = RolloutReader(tokenizer)
         self._prompts = ServerPrompts(tokenizer)
         self._asleep = False
         self._context_max: int | None = None
@@ -200,7 +190,7 @@ class VllmSampler:
         raise AssertionError("a job has at least one server")
 
     def _ask(self, endpoint: VllmEndpoint, job: _Job, params: SamplingParams) -> tuple[Rollout, ...]:
-        fields = sampling_fields(params, max_tokens=job.max_tokens, seed=job.seed, stop_ids=self._stop_ids)
+        fields = sampling_fields(params, max_tokens=job.max_tokens, seed=job.seed, stop_ids=self._reader.stop_ids)
         if self._settings.rendered_by is RenderedBy.SERVER:
             try:
                 answer = endpoint.post(CHAT_PATH, {**fields, **chat_fields(job.prompt)}, for_policy=True)
@@ -219,30 +209,9 @@ class VllmSampler:
         choices = sorted(cast("list[Json]", answer.get("choices", [])), key=lambda choice: cast("int", choice["index"]))
         if len(choices) != num_asked(params):
             raise SamplerError(f"vLLM {endpoint.url}: {len(choices)} answers instead of {num_asked(params)}")
-        source = _Source(url=endpoint.url, prompt_id=job.prompt.prompt_id, answer=answer)
-        return tuple(
-            self._rollout(source, choices[number % len(choices)], number, params.temperature)
-            for number in range(params.num_samples)
-        )
-
-    def _rollout(self, source: _Source, choice: Json, number: int, temperature: float) -> Rollout:
-        prompt = prompt_ids(source.url, source.answer, choice)
-        token_ids, logprobs = sampled(source.url, choice)
-        tail = str(self._tokenizer.decode(list(prompt[-TAIL_TOKENS:]), skip_special_tokens=False))
-        message, reason = parse_answer(
-            self._tokenizer, token_ids, stop_ids=self._stop_ids, in_reasoning=opens_reasoning(tail)
-        )
-        return Rollout(
-            prompt_id=source.prompt_id,
-            rollout_index=number,
-            prompt_token_ids=prompt,
-            token_ids=token_ids,
-            logprobs=logprobs,
-            message=message,
-            finish_reason=reason,
-            policy_version=self.policy_version,
-            temperature=temperature,
-        )
+        answers = [Sampled(*sampled(endpoint.url, choice)) for choice in choices]
+        ids = prompt_ids(endpoint.url, answer, choices[0])
+        return self._reader.group(job.prompt.prompt_id, ids, answers, params, self.policy_version)
 
     def load_policy(self, checkpoint: Path, policy_version: int) -> None:
         """Answer with this checkpoint from now on: an adapter is loaded into the running servers, the old one unloaded.

@@ -159,6 +159,22 @@ def test_a_wrong_way_is_rejected_with_its_reason(monkeypatch):
         choose_attention(tiny_policy(), episode(), ComputeSettings(attention=AttentionKind.BLOCKS))
 
 
+class _CompilerError(Exception):
+    """As compilers have them: of no more special class."""
+
+
+def test_a_way_that_does_not_run_is_passed_over_with_its_reason(monkeypatch):
+    """Whatever error it raises, the next way is tried, and the choice keeps the words."""
+
+    def broken(nodes, device):
+        raise _CompilerError("out of resources")
+
+    monkeypatch.setattr("trainer.grpo.attention.block_plan", broken)
+    choice = choose_attention(tiny_policy(), episode(), ComputeSettings())
+    assert AttentionKind.DENSE is choice.kind
+    assert ("blocks: _CompilerError: out of resources",) == choice.rejected
+
+
 def test_windowed_layers_are_computed_unpacked():
     """Layers that see a window only are not packed, and the choice says why."""
     policy = tiny_policy()

@@ -59,6 +59,15 @@ def broken(hidden, weight, targets, **_):
     raise RuntimeError("no kernel image is available")
 
 
+class _CompilerError(Exception):
+    """Triton's own errors have no more special class."""
+
+
+def uncompiled(hidden, weight, targets, **_):
+    """As where a kernel asks for more shared memory than the device has."""
+    raise _CompilerError("out of resources")
+
+
 @pytest.fixture
 def install(monkeypatch):
     """Puts a function where a package has its fused head; what is not installed is not there."""
@@ -92,6 +101,7 @@ def install(monkeypatch):
         ({"liger_kernel": wrong_values}, HeadKind.CHUNKED),
         ({"liger_kernel": wrong_gradients}, HeadKind.CHUNKED),
         ({"cut_cross_entropy": broken, "liger_kernel": right}, HeadKind.LIGER),
+        ({"cut_cross_entropy": uncompiled}, HeadKind.CHUNKED),
     ],
 )
 def test_the_fastest_head_that_agrees_is_chosen(install, monkeypatch, functions, chosen, trained):
