@@ -129,6 +129,8 @@ class SenderStatus:
     num_episodes: int
     num_steps: int
     num_trainable: int
+    num_merged: int
+    """Its spans of calls that another span reports more fully, where the step is counted."""
     flags: tuple[tuple[QualityFlag, int], ...]
     """Steps per flag, most frequent first; an episode's own flags count once per episode."""
     last_received_at: int | None

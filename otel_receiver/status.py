@@ -111,6 +111,9 @@ def remedy(sender: SenderStatus, senders: Sequence[SenderStatus]) -> str | None:
 
 def _sender_lines(sender: SenderStatus, lack: str | None) -> list[str]:
     share = f"{sender.trainable_share:.0%} of {sender.num_steps} steps trainable" if sender.num_steps else "no steps"
+    if sender.num_merged:
+        share += " of its own" if not sender.num_steps else ""
+        share += f", {sender.num_merged} calls told more fully by another span and merged with it"
     name = sender.service_name or "(no service name)"
     lines = [
         f"{name} · {sender.dialect or 'unknown dialect'} · {sender.scope or '-'}: {sender.num_spans} spans, {share}"

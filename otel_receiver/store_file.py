@@ -135,7 +135,8 @@ def _guard_of(path: Path) -> threading.Lock:
 
 def _attach_sql(path: Path, *, read_only: bool) -> str:
     quoted = str(path).replace("'", "''")
-    options = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {ROW_GROUP_ROWS}"
+    # By the ending of its name DuckDB would take a file for something else (`.json`) and say so in odd words.
+    options = "TYPE duckdb, " + ("READ_ONLY" if read_only else f"ROW_GROUP_SIZE {ROW_GROUP_ROWS}")
     if not read_only and not (path.exists() and path.stat().st_size):
         options += f", STORAGE_VERSION '{STORAGE_VERSION}'"  # an existing file keeps its own
     return f"ATTACH '{quoted}' AS {ALIAS} ({options})"

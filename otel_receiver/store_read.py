@@ -34,7 +34,7 @@ WHERE k.service_name IS NOT DISTINCT FROM wanted.service_name
 _SENDERS = f"""
 WITH
   steps AS (
-    SELECT s.episode_id, s.trace_id, s.span_id, s.trainable, s.quality_flags
+    SELECT s.episode_id, s.trace_id, s.span_id, s.trainable, s.quality_flags, s.merged_span_ids
     FROM store.steps AS s WHERE {_VISIBLE.format("s")}
   ),
   episodes AS (SELECT e.episode_id, e.quality_flags FROM store.episodes AS e WHERE {_VISIBLE.format("e")}),
@@ -58,10 +58,13 @@ WITH
     SELECT service_name, dialect, scope, count(DISTINCT episode_id) AS num_episodes, count(*) AS num_steps,
       count(*) FILTER (trainable) AS num_trainable
     FROM told GROUP BY service_name, dialect, scope
-  )
+  ),
+  merged AS (SELECT DISTINCT unnest(merged_span_ids) AS span_id FROM steps)
 SELECT p.service_name, p.dialect, p.scope, count(*), epoch_ns(max(p.received_at)),
-  any_value(c.num_episodes), any_value(c.num_steps), any_value(c.num_trainable), any_value(f.flags)
+  any_value(c.num_episodes), any_value(c.num_steps), any_value(c.num_trainable),
+  count(m.span_id), any_value(f.flags)
 FROM store.spans AS p
+LEFT JOIN merged AS m ON m.span_id = p.span_id
 LEFT JOIN counted_steps AS c
   ON c.service_name IS NOT DISTINCT FROM p.service_name AND c.dialect IS NOT DISTINCT FROM p.dialect
   AND c.scope IS NOT DISTINCT FROM p.scope
@@ -142,7 +145,7 @@ def status(connection: Connection, version: int) -> StoreStatus:
 
 
 def _sender(row: tuple[object, ...]) -> SenderStatus:
-    service, dialect, scope, spans, last, episodes, steps, trainable, flags = row
+    service, dialect, scope, spans, last, episodes, steps, trainable, merged, flags = row
     return SenderStatus(
         service_name=cast("str | None", service),
         dialect=cast("str | None", dialect),
@@ -151,6 +154,7 @@ def _sender(row: tuple[object, ...]) -> SenderStatus:
         num_episodes=cast("int | None", episodes) or 0,
         num_steps=cast("int | None", steps) or 0,
         num_trainable=cast("int | None", trainable) or 0,
+        num_merged=cast("int", merged),
         flags=tuple((QualityFlag(flag), num) for flag, num in cast("list[tuple[str, int]] | None", flags) or ()),
         last_received_at=cast("int | None", last),
     )

@@ -142,8 +142,8 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection:
     while True:
         try:
             return duckdb.connect(str(path), read_only=True)
-        except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
+        except duckdb.Error as error:
+            if not isinstance(error, duckdb.IOException) or "lock" not in str(error).lower():
                 raise SourceError(f"source {path}: not a readable DuckDB file: {_first_line(error)}") from None
             if time.monotonic() > deadline:
                 raise SourceError(

@@ -174,6 +174,18 @@ def test_status_says_when_a_service_reports_no_model_call(tmp_path):
     assert "instrument the model's client" in report["store"]["senders"][0]["remedy"]
 
 
+def test_status_says_whose_calls_were_merged_with_anothers(tmp_path):
+    """A sender whose calls are all told more fully by another has no steps, and the line says where they went."""
+    payload = Path(__file__).parents[2] / "golden" / "payloads" / "double.traces.pb"
+    store = tmp_path / "e.duckdb"
+    run("import", "--store", store, payload)
+    lines = run("status", "--store", store).stdout.splitlines()
+    (merged,) = (line for line in lines if "openinference.instrumentation.openai" in line)
+    assert "2 spans, no steps of its own, 2 calls told more fully by another span and merged with it" in merged
+    (told,) = (line for line in lines if "opentelemetry.instrumentation.openai.v1" in line)
+    assert told.endswith("2 spans, 100% of 2 steps trainable")
+
+
 def test_wrong_usage_and_wrong_paths_have_their_exit_codes(tmp_path):
     """2 for usage, 1 for failures, with the remedy."""
     assert 2 == run("import", "--store", tmp_path / "e.duckdb").exit_code

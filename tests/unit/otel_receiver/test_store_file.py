@@ -222,8 +222,10 @@ def test_migrations_end_at_the_schema_version():
     assert list(range(1, SCHEMA_VERSION + 1)) == [migration.version for migration in MIGRATIONS]
 
 
-def test_a_file_that_is_no_database_is_refused(path: Path):
-    """A text file is left as it is."""
+@pytest.mark.parametrize("name", ["notes.duckdb", "notes.json"])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, name: str):
+    """A text file is left as it is, whatever its name ends with."""
+    path = tmp_path / name
     path.write_text("dear diary " * 1000)
     with pytest.raises(StoreUnusable, match="not a valid DuckDB database"):
         Store(path, CONFIG).write(WriteBatch(committed_position=1))

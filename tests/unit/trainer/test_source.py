@@ -160,8 +160,9 @@ def test_sources_that_are_none_are_named(tmp_path, workspace):
     """Missing file, no DuckDB file, a DuckDB file without episodes, one with other columns."""
     with pytest.raises(SourceError, match="no such file"):
         pull(workspace, str(tmp_path / "no.duckdb"))
-    with pytest.raises(SourceError, match="not a readable DuckDB file"):
-        pull(workspace, str(write(tmp_path / "text.duckdb", "no database")))
+    for name in ("text.duckdb", "text.json"):
+        with pytest.raises(SourceError, match="not a readable DuckDB file"):
+            pull(workspace, str(write(tmp_path / name, "no database")))
     duckdb.connect(str(tmp_path / "empty.duckdb")).close()
     with pytest.raises(SourceError, match="has no episodes in it"):
         pull(workspace, str(tmp_path / "empty.duckdb"))
