@@ -106,10 +106,10 @@ def _agreeing(kinds: Sequence[HeadKind], weight: Tensor, chunked: _Trial) -> Ite
     for kind in kinds:
         try:
             trial = _try(kind, weight)
-        except Exception as error:  # noqa: BLE001
+        except Exception as failure:  # noqa: BLE001
             # A release with another signature, or a device its kernels were not built for, costs speed only. Of any
             # class: Triton's own errors (does not compile, asks too much of the device) derive from Exception alone.
-            log.warning("fused_head_skipped kind=%s error=%s", kind, type(error).__name__)
+            log.warning("fused_head_skipped kind=%s error=%s", kind, type(failure).__name__)
             continue
         error = (trial.logprobs - chunked.logprobs).abs().max().item()
         cosine = torch.nn.functional.cosine_similarity(trial.gradients, chunked.gradients, dim=0).item()
