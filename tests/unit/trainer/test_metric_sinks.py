@@ -28,9 +28,9 @@ def test_event_files_hold_every_figure_of_every_step(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_mlflow_has_one_run_of_ours_however_often_it_is_resumed(tmp_path):
-    """Read back with MLflow's own client from a database; needs the extra `metrics`."""
-    tracking = pytest.importorskip("mlflow.tracking", reason="the extra `metrics` is not installed")
-    pytest.importorskip("sqlalchemy", reason="mlflow-skinny has no database store")
+    """Read back with MLflow's own client from a database."""
+    from mlflow import tracking
+
     config = MetricsConfig(mlflow=f"sqlite:///{tmp_path / 'm.db'}")
     for done, value in enumerate((0.5, 0.25)):
         check_sinks(config)
@@ -47,15 +47,13 @@ def test_mlflow_has_one_run_of_ours_however_often_it_is_resumed(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_store_mlflow_does_not_open_is_named_before_anything_runs(tmp_path):
     """The address, MLflow's reason in short, and what would do."""
-    pytest.importorskip("mlflow.tracking", reason="the extra `metrics` is not installed")
     with pytest.raises(RunError, match=r"metrics\.mlflow nowhere://x: does not open .*sqlite:///mlflow\.db"):
         check_sinks(MetricsConfig(mlflow="nowhere://x"))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_keeps_an_offline_run_under_our_id(tmp_path, monkeypatch):
-    """Its file lies where W&B puts it, to be synced later; needs the extra `metrics`."""
-    pytest.importorskip("wandb", reason="the extra `metrics` is not installed")
+    """Its file lies where W&B puts it, to be synced later."""
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(tmp_path)), ("WANDB_SILENT", "true")):
         monkeypatch.setenv(name, value)
     with open_sinks(MetricsConfig(wandb="plans"), "r1", 0) as (sink,):
