@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional
+from torch.nn.attention.flex_attention import flex_attention
 
 from tests.unit.trainer.grpo.factories import tiny_lora_policy, tiny_policy
 from trainer.grpo import learner as learner_module
@@ -239,6 +240,32 @@ def test_the_check_takes_no_more_memory_than_a_micro_batch(shared, kept):
 def test_rows_are_padded_to_whole_blocks():
     """Flex attention computes whole blocks of 128."""
     assert [128, 128, 256] == [padded_length(n) for n in (1, 128, 129)]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+@pytest.mark.parametrize("long", [0, 600])
+def test_flex_attention_sees_what_the_mask_shows(monkeypatch, long):
+    """Its block mask and its padding on a CPU, forward and not compiled, which is what it can do there."""
+    monkeypatch.setattr("trainer.grpo.attention._compiled_flex", lambda: flex_attention)
+    (packed,) = pack(episode(long=long), token_budget=10_000)
+    given = [t.detach().float() for t in tensors(padded_length(packed.num_tokens))]
+    flex = FlexAttention(packed, CPU)(*given, 0.3)
+    dense = DenseAttention(packed, CPU)(*(t[:, :, : packed.num_tokens] for t in given), 0.3)
+    torch.testing.assert_close(flex[:, :, : packed.num_tokens], dense, rtol=1e-5, atol=1e-5)
+    assert flex.isfinite().all(), "a padding token sees itself"
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+def test_a_model_gives_the_same_through_flex_attention(monkeypatch):
+    """Packed and padded to whole blocks, the log-probabilities are those of the boolean mask."""
+    monkeypatch.setattr("trainer.grpo.attention._compiled_flex", lambda: flex_attention)
+    policy, found = tiny_policy(), []
+    for kind in (AttentionKind.FLEX, AttentionKind.DENSE):
+        learner = Learner(policy, kind, ComputeSettings())
+        (batch,) = learner.micro_batches(episode(long=300))
+        with learner.active(), torch.no_grad():
+            found.append(learner(batch).logprobs_N)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.gpu
