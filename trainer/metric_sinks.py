@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -159,6 +160,9 @@ class WandbSink:
     def __init__(self, project: str, run_id: str) -> None:
         import wandb
 
+        # Parts of ART import Weave, and W&B starts it where it is imported: it would ask for a login and send each call
+        # of an OpenAI client, prompts included, to a service nobody chose. Who wants it sets the variable to false.
+        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         try:
             self._run = wandb.init(project=project, id=run_id, name=run_id, resume="allow")
         except wandb.errors.Error as error:
