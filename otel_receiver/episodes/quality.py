@@ -213,7 +213,8 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
     ),
     QualityFlag.HISTORY_INCONSISTENT: Meaning(
         when="The history has another answer where an earlier call of the same run reported one, or a tool result that "
-        "answers no call in it. On an episode: a history has an answer between two steps that no span reports.",
+        "answers no call in it; or tools ran inside the call that its answer does not call, so that it hides rounds of "
+        "the model. On an episode: a history has an answer between two steps that no span reports.",
         effect=f"{UNTRAINABLE} An episode that only lacks a step keeps its other steps trainable.",
         advice="Check whether the application edits answers after the fact, and whether spans of the run are "
         "sampled out.",

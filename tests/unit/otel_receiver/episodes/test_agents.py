@@ -170,9 +170,9 @@ def test_context_comes_from_the_nearest_span_that_has_it():
 
 def test_context_of_a_lost_parent_comes_from_the_rest_of_the_trace():
     """A call whose parent never arrived takes what its trace says with one voice, and nothing it disputes."""
-    other = Context(conversation_id="c", user_id="u-2")
+    other = Context(dialect="openinference", conversation_id="c", user_id="u-2")
     readings = [
-        agent(5, 0, 10, parent=77, context=Context(conversation_id="c", user_id="u-1")),
+        agent(5, 0, 10, parent=77, context=replace(other, user_id="u-1")),
         agent(6, 0, 10, parent=77, context=other),
         *weather_run(parent=88, context=Context(dialect="openinference")),
     ]

@@ -1,0 +1,37 @@
+"""The hand-written loop on OpenAI's Responses API: the shared script, the whole history sent with each request."""
+
+from __future__ import annotations
+
+import json
+
+from tests.golden.capture import model_server, openai_loop
+
+FUNCTION = openai_loop.TOOL["function"]
+RESPONSES_TOOL = {"type": "function", **FUNCTION, "strict": False}
+
+
+def ask(client: object, items: list[dict[str, object]], *, stream: bool) -> list[dict[str, object]]:
+    """The output items of one response."""
+    arguments = {"model": "gpt-4o-mini", "instructions": openai_loop.SYSTEM, "input": items, "tools": [RESPONSES_TOOL]}
+    if not stream:
+        answer = client.responses.create(**arguments)
+    else:
+        events = list(client.responses.create(**arguments, stream=True))
+        answer = events[-1].response
+    return [json.loads(item.model_dump_json(exclude_none=True)) for item in answer.output]
+
+
+def run(client: object, *, stream: bool) -> None:
+    """Ask both questions; each request sends the whole history."""
+    items: list[dict[str, object]] = []
+    for question in model_server.QUESTIONS:
+        items.append({"role": "user", "content": question})
+        while True:
+            output = ask(client, items, stream=stream)
+            items += output
+            calls = [item for item in output if item["type"] == "function_call"]
+            if not calls:
+                break
+            for call in calls:
+                result = openai_loop.result_of({"function": call})
+                items.append({"type": "function_call_output", "call_id": call["call_id"], "output": result})
