@@ -63,6 +63,8 @@ REFERENCE_KEYS = (
 )
 ALTERING_SCOPES = ("opentelemetry.instrumentation.openai_v2",)
 """Instrumentations whose message events lose newlines in tool-call arguments and the text beside calls."""
+WORDLESS_SCOPES = ("opentelemetry.instrumentation.botocore.bedrock-runtime",)
+"""Instrumentations whose choice events lack the text beside tool calls; the next call's events have it."""
 
 
 class Kind(StrEnum):
@@ -201,6 +203,7 @@ def read_call(
             raw=raw.about,
             model=raw.model,
             lossy_history=is_altered or is_lossy,
+            lossy_output=bool(events) and span.scope_name in WORDLESS_SCOPES,
             continues_response_id=raw.continues_response_id,
         )
     )

@@ -42,6 +42,7 @@ class CallEvidence:
     streamed: bool | None = None
     auxiliary: bool = False
     lossy_history: bool = False
+    lossy_output: bool = False
     continues_response_id: str | None = None
 
 
@@ -70,6 +71,7 @@ def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
         streamed=evidence.streamed if evidence.streamed is not None else streamed_of(evidence.source),
         auxiliary=evidence.auxiliary,
         lossy_history=evidence.lossy_history,
+        lossy_output=evidence.lossy_output,
         continues_response_id=evidence.continues_response_id,
         flags=notes.flags,
     )

@@ -1,6 +1,7 @@
 """Put before a prompt what the provider put before it: OpenAI's Responses may go on from one that is named by its id.
 
-Such a call reports only what is new to the conversation. Where the call that gave the named response is among the
+Such a call reports only what is new to the conversation. A conversation that the provider keeps names none: there the
+call before it in the conversation is meant. Where the call that gave the named response is among the
 calls, its prompt and answer are put before the new messages; else the prompt is flagged as cut.
 """
 
@@ -16,6 +17,7 @@ from spanloop.records import Message, QualityFlag
 
 def restore_continued(calls: Sequence[Call]) -> tuple[Call, ...]:
     """The calls, those that go on from another's response with that call's messages before their own."""
+    calls = _with_named_predecessors(calls)
     if all(call.report.continues_response_id is None for call in calls):
         return tuple(calls)
     given = Counter(call.report.response_id for call in calls)
@@ -28,6 +30,23 @@ def restore_continued(calls: Sequence[Call]) -> tuple[Call, ...]:
             earlier = by_response.get(waiting.report.continues_response_id)
             whole[waiting] = _restored(waiting, whole.get(earlier) if earlier is not None else None)
     return tuple(whole[call] for call in calls)
+
+
+def _with_named_predecessors(calls: Sequence[Call]) -> Sequence[Call]:
+    """The calls; those that go on with a conversation at the provider name the response before them in it."""
+    if not any(call.report.continues_conversation for call in calls):
+        return calls
+    latest: dict[tuple[str | None, str | None], str | None] = {}
+    named: dict[Call, Call] = {}
+    for call in sorted(calls, key=lambda call: call.order):
+        key = (call.context.service_name, call.context.conversation_id)
+        if not call.report.continues_conversation:
+            continue
+        if call.report.continues_response_id is None and latest.get(key) is not None:
+            named[call] = replace(call, report=replace(call.report, continues_response_id=latest[key]))
+        if call.output is not None:
+            latest[key] = call.report.response_id
+    return [named.get(call, call) for call in calls]
 
 
 def _unrestored(call: Call, by_response: Mapping[str | None, Call], whole: Mapping[Call, Call]) -> list[Call]:

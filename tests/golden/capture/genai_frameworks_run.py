@@ -1,13 +1,15 @@
 """Agent frameworks under the OpenTelemetry project's instrumentations: genai-agno, genai-llama-index 1.3b0.
 
 `python -m tests.golden.capture.genai_frameworks_run FOLDER TAG`, where the tag names the framework; one with `streamed`
-streams. Both questions are asked in one session.
+streams. Both questions are asked in one session. These report agents and tools; the model calls are genai-openai's.
 """
 
 import asyncio
 import importlib
 import sys
 from collections.abc import Callable
+
+from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
 
 from tests.golden.capture import model_server
 from tests.golden.capture.log_sink import LogCapture
@@ -22,9 +24,9 @@ def get_weather(city: str) -> str:
 
 async def run_agno(url: str, *, stream: bool) -> None:
     """Ask both questions of an agent that keeps its history."""
-    from agno.agent import Agent  # noqa: PLC0415  # each framework has an environment of its own
-    from agno.db.in_memory import InMemoryDb  # noqa: PLC0415
-    from agno.models.openai import OpenAIChat  # noqa: PLC0415
+    from agno.agent import Agent  # each framework has an environment of its own
+    from agno.db.in_memory import InMemoryDb
+    from agno.models.openai import OpenAIChat
 
     agent = Agent(
         name="weather-agent",
@@ -43,11 +45,11 @@ async def run_agno(url: str, *, stream: bool) -> None:
 
 async def run_llama_index(url: str, *, stream: bool) -> None:
     """Ask both questions of an agent with a memory."""
-    from llama_index.core.agent.workflow import FunctionAgent  # noqa: PLC0415
-    from llama_index.core.memory import ChatMemoryBuffer  # noqa: PLC0415
-    from llama_index.core.tools import FunctionTool  # noqa: PLC0415
-    from llama_index.core.workflow import Context  # noqa: PLC0415
-    from llama_index.llms.openai import OpenAI  # noqa: PLC0415
+    from llama_index.core.agent.workflow import FunctionAgent
+    from llama_index.core.memory import ChatMemoryBuffer
+    from llama_index.core.tools import FunctionTool
+    from llama_index.core.workflow import Context
+    from llama_index.llms.openai import OpenAI
 
     model = OpenAI(model="gpt-4o-mini", api_base=url, api_key="none")
     tools = [FunctionTool.from_defaults(get_weather)]
@@ -67,7 +69,8 @@ if __name__ == "__main__":
     package, instrumentor, run = next(found for name, found in FRAMEWORKS.items() if name in tag)
     module = importlib.import_module(f"opentelemetry.instrumentation.genai.{package}")
     capture, logs = Capture(tag), LogCapture(tag)
-    getattr(module, instrumentor)().instrument(tracer_provider=capture.provider, logger_provider=logs.provider)
+    for instrumented in (OpenAIInstrumentor(), getattr(module, instrumentor)()):
+        instrumented.instrument(tracer_provider=capture.provider, logger_provider=logs.provider)
     about = {"session.id": "sess-g", "user.id": "u-g"}
     with capture.provider.get_tracer("app").start_as_current_span("weather-app", attributes=about):
         asyncio.run(run(f"{model_server.start()}/v1", stream="streamed" in tag))

@@ -32,6 +32,10 @@ def run(client: object, *, stream: bool) -> None:
             calls = [item for item in output if item["type"] == "function_call"]
             if not calls:
                 break
-            for call in calls:
-                result = openai_loop.result_of({"function": call})
-                items.append({"type": "function_call_output", "call_id": call["call_id"], "output": result})
+            items += [output_of(call) for call in calls]
+
+
+def output_of(call: dict[str, object]) -> dict[str, object]:
+    """The item that answers a function call."""
+    result = openai_loop.result_of({"function": call})
+    return {"type": "function_call_output", "call_id": call["call_id"], "output": result}
