@@ -339,3 +339,75 @@ def test_calls_inside_a_guardrail_or_an_evaluation_are_auxiliary(operation, auxi
     run = read_span(make_span({"gen_ai.operation.name": operation})).agent
     assert run is not None
     assert (False, auxiliary) == (run.is_agent, run.auxiliary)
+
+
+TOOL_CALL = {"type": "tool_call", "id": "a", "name": "f", "arguments": {}}
+
+
+@pytest.mark.parametrize("said", [{"finish_reason": "tool_call"}, {}])
+def test_reasons_of_an_answers_items_are_not_reasons_of_choices(said):
+    """The Responses API has a reason for each item: the answer's own counts, else that of its calls."""
+    answer = {"role": "assistant", "parts": [{"type": "text", "content": "Hm."}, TOOL_CALL], **said}
+    held = {"gen_ai.response.finish_reasons": ("stop", "tool_calls"), "gen_ai.output.messages": json.dumps([answer])}
+    assert "tool_calls" == read_call(make_span({**CHAT, **held})).finish_reason
+
+
+def test_the_items_of_one_answer_are_one_message():
+    """Items told as a message each: all up to the one that ends the answer are the answer."""
+    items = [
+        {"role": "assistant", "parts": [TOOL_CALL]},
+        {"role": "assistant", "parts": [{**TOOL_CALL, "id": "b"}]},
+        {"role": "assistant", "parts": [{"type": "text", "content": "Hm."}], "finish_reason": "completed"},
+    ]
+    call = read_call(make_span({**CHAT, "gen_ai.output.messages": json.dumps(items)}))
+    assert [("assistant", "Hm.", ("a", "f", "{}"), ("b", "f", "{}"))] == brief([call.output])
+
+
+@pytest.mark.parametrize(
+    "held", [{"gen_ai.response.finish_reasons": ("stop", "stop")}, {"gen_ai.request.choice.count": 2}]
+)
+def test_choices_without_reasons_of_their_own_stay_choices(held):
+    """The span lists a reason for each, or says how many were asked for: only the first is the answer."""
+    choices = [{"role": "assistant", "parts": [{"type": "text", "content": words}]} for words in ("One", "Two")]
+    call = read_call(make_span({**CHAT, **held, "gen_ai.output.messages": json.dumps(choices)}))
+    assert [("assistant", "One")] == brief([call.output])
+
+
+def test_a_text_that_repeats_its_tools_result_is_told_once():
+    """A tool's message may hold its result as a text too; another text beside it is said to the model."""
+    parts = [{"type": "text", "content": "sunny"}, {"type": "tool_call_response", "id": "a", "result": "sunny"}]
+    messages = [{"role": "assistant", "parts": [TOOL_CALL]}, {"role": "tool", "parts": parts}]
+    call = read_call(make_span({**CHAT, "gen_ai.input.messages": json.dumps(messages)}))
+    assert [("assistant", ("a", "f", "{}")), ("tool", ("a", "sunny"))] == brief(call.messages)
+
+
+def test_a_result_that_two_events_tell_is_one():
+    """Bedrock's results stand in events of their own and in the user's, which alone knows that one failed."""
+    use = {"toolUse": {"toolUseId": "a", "name": "f", "input": {}}}
+    told = {"toolResult": {"toolUseId": "a", "content": ({"text": "no"},), "status": "error"}}
+    records = [
+        make_log("gen_ai.assistant.message", {"content": (use,)}, time=1),
+        make_log("gen_ai.tool.message", {"id": "a", "content": ({"text": "no"},)}, time=2),
+        make_log("gen_ai.user.message", {"content": (told,)}, time=3),
+    ]
+    call = read_call(make_span(CHAT), *records)
+    assert [("assistant", ("a", "f", "{}")), ("tool", ("a", "no"))] == brief(call.messages)
+    assert ToolStatus.ERROR is call.messages[1].tool_result.status
+
+
+def test_bedrocks_choices_are_known_to_lack_text():
+    """The choice event of botocore's instrumentation has calls or text, never both."""
+    scope = "opentelemetry.instrumentation.botocore.bedrock-runtime"
+    record = make_log("gen_ai.choice", {"index": 0, "finish_reason": "tool_use", "message": {"role": "assistant"}})
+    assert read_call(make_span(CHAT, scope_name=scope), record).lossy_output
+    assert not read_call(make_span(CHAT), record).lossy_output
+
+
+def test_azures_conversation_is_kept_at_the_provider():
+    """Its calls go on from the one before, never tell instructions, and tell an item's status as a reason."""
+    held = {"az.namespace": "Microsoft.CognitiveServices", "gen_ai.input.messages": json.dumps(INPUT)}
+    answer = [{"role": "assistant", "parts": [TOOL_CALL], "finish_reason": "completed"}]
+    span = {**CHAT, **held, "gen_ai.output.messages": json.dumps(answer)}
+    alone, kept = read_call(make_span(span)), read_call(make_span({**span, "gen_ai.conversation.id": "c"}))
+    assert (False, True) == (alone.continues_conversation, kept.continues_conversation)
+    assert ("tool_calls", {QualityFlag.SYSTEM_MISSING}) == (kept.finish_reason, kept.flags)
