@@ -44,7 +44,8 @@ def _as_shown(call: ModelCall) -> ModelCall:
     tools = call.tools
     if tools is not None:
         tools = tuple(_in_json_schema(tool) for tool in tools)
-    return without_stand_ins(replace(call, messages=whole_answers(call.messages), tools=tools))
+    output = _joined((call.output,)) if call.output is not None else None
+    return without_stand_ins(replace(call, messages=whole_answers(call.messages), output=output, tools=tools))
 
 
 def _in_json_schema(tool: ToolDefinition) -> ToolDefinition:
@@ -58,7 +59,7 @@ def whole_answers(messages: Sequence[Message]) -> tuple[Message, ...]:
     whole: list[Message] = []
     for is_answer, run in groupby(messages, key=lambda message: message.role is Role.ASSISTANT):
         pieces = tuple(run)
-        whole += [_joined(pieces)] if is_answer and len(pieces) > 1 else pieces
+        whole += [_joined(pieces)] if is_answer else pieces
     return tuple(whole)
 
 
@@ -68,7 +69,7 @@ def _joined(pieces: tuple[Message, ...]) -> Message:
 
 
 def _with_whole_texts(parts: Iterable[Part]) -> Iterator[Part]:
-    """The parts, with texts that stand side by side as one: chunks are cut anywhere."""
+    """The parts, with texts that stand side by side as one, as Google's SDK joins them: chunks are cut anywhere."""
     for is_text, run in groupby(parts, key=lambda part: isinstance(part, TextPart)):
         if is_text:
             yield TextPart(text="".join(part.text for part in run if isinstance(part, TextPart)))

@@ -276,7 +276,8 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
         "provider in use): it tells the whole request, and two reports of one call are merged.",
     ),
     QualityFlag.TEXT_DROPPED: Meaning(
-        when="The sender is known to drop the text beside tool calls, and the action has calls without text; or the "
+        when="The sender is known to drop the text beside tool calls, and the action has calls without text that no "
+        "later history tells; or the "
         "state has such a message, and the sender drops the text from its report though not from its request.",
         effect=f"{STILL_TRAINABLE} The recorded action may be less than the model said.",
         advice="Instrument the client of the model as well (openinference-instrumentation-openai, or another of the "

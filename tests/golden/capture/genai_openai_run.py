@@ -1,4 +1,4 @@
-"""The OpenTelemetry project's own instrumentations of openai: genai-openai 1.3b0, openai-v2 2.0b0 to 2.4b0.
+"""Instrumentations of openai: OTel's genai-openai 1.3b0 and openai-v2 2.0b0, Elastic's 1.2.0.
 
 `python -m tests.golden.capture.genai_openai_run FOLDER TAG`. A tag with `responses` asks the Responses API, one with
 `streamed` streams. The content mode is the environment's: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT and
@@ -6,30 +6,33 @@ OTEL_SEMCONV_STABILITY_OPT_IN. The application's span around both questions carr
 """
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 
 from openai import OpenAI
+from opentelemetry._logs import set_logger_provider
 
 from tests.golden.capture import model_server, openai_loop, responses_loop
 from tests.golden.capture.log_sink import LogCapture
 from tests.golden.capture.sink import Capture
 
 try:
+    from opentelemetry._events import set_event_logger_provider
     from opentelemetry.sdk._events import EventLoggerProvider
 except ImportError:  # SDKs from 1.40 on have none
     EventLoggerProvider = None
 
-try:
-    from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
-except ImportError:
-    from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
+PLACES = ("opentelemetry.instrumentation." + name for name in ("genai.openai", "openai_v2", "openai"))
+PLACE = next(name for name in PLACES if find_spec(name.rpartition(".")[0]) and find_spec(name))
+OpenAIInstrumentor = import_module(PLACE).OpenAIInstrumentor
 
 if __name__ == "__main__":
     tag = sys.argv[2]
     capture, logs = Capture(tag), LogCapture(tag)
-    providers = {"tracer_provider": capture.provider, "logger_provider": logs.provider}
+    set_logger_provider(logs.provider)
     if EventLoggerProvider is not None:
-        providers["event_logger_provider"] = EventLoggerProvider(logs.provider)
-    OpenAIInstrumentor().instrument(**providers)
+        set_event_logger_provider(EventLoggerProvider(logs.provider))
+    OpenAIInstrumentor().instrument(tracer_provider=capture.provider)
     client = OpenAI(api_key="none", base_url=f"{model_server.start()}/v1", max_retries=0)
     run = responses_loop.run if "responses" in tag else openai_loop.run
     about = {"session.id": "sess-g", "user.id": "u-g"}

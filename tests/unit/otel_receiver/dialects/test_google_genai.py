@@ -41,6 +41,13 @@ def test_the_chunks_of_a_streamed_answer_are_one_message():
     assert [("user", "Hi"), ("assistant", "Let me check.", ("a", "f", "{}"))] == brief(call.messages)
 
 
+def test_chunks_of_the_answer_are_one_text():
+    """Up to 0.7 the answer of a stream is told by chunks too, and only the last has a reason."""
+    chunks = [{"role": "assistant", "parts": [text(words)]} for words in ("Tomorrow ", "it rains.")]
+    call = read_call([], [*chunks[:-1], {**chunks[-1], "finish_reason": "stop"}])
+    assert [("assistant", "Tomorrow it rains.")] == brief([call.output])
+
+
 def test_a_name_with_a_position_is_no_id():
     """The model's call has its id; the SDK's result has a stand-in, which names the tool."""
     told = {"role": "user", "parts": [{"type": "tool_call_response", "id": "f_0", "response": {"result": 1}}]}
