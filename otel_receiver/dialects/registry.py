@@ -13,6 +13,7 @@ from dataclasses import replace
 from otel_receiver.dialects.ag2 import AG2
 from otel_receiver.dialects.agent_lightning import AgentLightning
 from otel_receiver.dialects.autogen import AutoGen
+from otel_receiver.dialects.azure_langchain import AzureLangChain
 from otel_receiver.dialects.azure_projects import AzureProjects
 from otel_receiver.dialects.base import Dialect, Reading
 from otel_receiver.dialects.feedback import read_log_feedback, read_span_feedback
@@ -59,6 +60,7 @@ DIALECTS: tuple[Dialect, ...] = (
     OpenLLMetry(),
     MLflow(),
     Haystack(),
+    AzureLangChain(),
     AzureProjects(),
     GoogleGenAI(),
     OpenAIAgentsV2(),

@@ -1,13 +1,11 @@
-"""LangChain's agent under Azure's own tracer: langchain-azure-ai, langchain, langchain-openai.
+"""LangChain's agent under Azure's own tracer: langchain-azure-ai 1.2.11, langchain 1.5.2; 0.1.8 with langgraph 0.6.11.
 
 `python -m tests.golden.capture.azure_langchain_run FOLDER TAG`; a tag with `streamed` streams. Both questions go to one
-agent, whose checkpointer remembers the thread.
+agent, whose checkpointer remembers the thread. With the older packages the tool itself tells that it failed.
 """
 
 import sys
 
-from langchain import agents
-from langchain.agents.middleware import wrap_tool_call
 from langchain_azure_ai.callbacks.tracers import AzureAIOpenTelemetryTracer
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
@@ -19,6 +17,13 @@ from tests.golden.capture import model_server
 from tests.golden.capture.openai_loop import SYSTEM
 from tests.golden.capture.sink import Capture
 
+try:
+    from langchain import agents
+    from langchain.agents.middleware import wrap_tool_call
+except ImportError:
+    agents = None
+    from langgraph.prebuilt import create_react_agent
+
 
 @tool
 def get_weather(city: str) -> str:
@@ -26,7 +31,15 @@ def get_weather(city: str) -> str:
     return model_server.weather(city)
 
 
-@wrap_tool_call
+@tool("get_weather")
+def get_weather_or_tell(city: str) -> str:
+    """The weather in a city."""
+    try:
+        return model_server.weather(city)
+    except ValueError as error:
+        return f"error: {error}"
+
+
 def tell_errors(request: object, handler: object) -> object:
     """A failed tool as a message that the model can read."""
     try:
@@ -41,14 +54,12 @@ def run(tracer: AzureAIOpenTelemetryTracer, *, stream: bool) -> None:
     model = ChatOpenAI(
         model="gpt-4o-mini", api_key="none", base_url=url, temperature=0.2, streaming=stream, stream_usage=True
     )
-    agent = agents.create_agent(
-        model,
-        [get_weather],
-        system_prompt=SYSTEM,
-        middleware=[tell_errors],
-        checkpointer=InMemorySaver(),
-        name="weather-agent",
-    )
+    kept = {"checkpointer": InMemorySaver(), "name": "weather-agent"}
+    if agents is None:
+        agent = create_react_agent(model, [get_weather_or_tell], prompt=SYSTEM, **kept)
+    else:
+        middleware = [wrap_tool_call(tell_errors)]
+        agent = agents.create_agent(model, [get_weather], system_prompt=SYSTEM, middleware=middleware, **kept)
     about = {"user_id": "u-g", "session_id": "sess-g", "thread_id": "sess-g"}
     config = {"configurable": {"thread_id": "sess-g"}, "metadata": about, "callbacks": [tracer]}
     for question in model_server.QUESTIONS:
