@@ -1,7 +1,8 @@
 """Azure's tracer for LangChain before 1.0, langchain-azure-ai 0.1.8: OTel GenAI parts with much lost.
 
 Source: langchain-azure, `langchain_azure_ai/callbacks/tracers/inference_tracing.py`. The system's message has the role
-of the user, calls have null for arguments, and spans below the root have LangChain's run id for a conversation.
+of the user, calls have null for arguments, and spans below the root have LangChain's run id for a conversation. A tool
+is told twice: by the graph's node, named `tool`, and by itself, with the text of LangChain's message for a result.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from dataclasses import replace
 
 from otel_receiver.dialects.base import Context, ModelCall, Reading
 from otel_receiver.dialects.fields import context_of
-from otel_receiver.dialects.genai import OPERATION, kind_of, read_as
-from otel_receiver.dialects.values import as_word
+from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as
+from otel_receiver.dialects.json_text import unquoted
+from otel_receiver.dialects.pyrepr import read_repr
+from otel_receiver.dialects.tool_wrappers import CALL_ID, RESULT
+from otel_receiver.dialects.values import as_mapping, as_text, as_word
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import QualityFlag, Role
 
 SCOPE = "langchain_azure_ai.callbacks.tracers.inference_tracing"
 _RUN_KEYS = ("metadata.run_id", "metadata.parent_run_id")
 _NO_ARGUMENTS = "{}"
+_NODE = "tool"
 
 
 class AzureLangChain:
@@ -32,8 +37,21 @@ class AzureLangChain:
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """What OTel GenAI says, with what is known to be lost."""
-        reading = read_as(span, logs, kind_of(span), _context(span, self.name))
+        kind = Kind.OTHER if span.attributes.get("gen_ai.tool.name") == _NODE else kind_of(span)
+        reading = read_as(_with_result(span), logs, kind, _context(span, self.name))
         return replace(reading, model_calls=tuple(_flagged(call) for call in reading.model_calls))
+
+
+def _with_result(span: Span) -> Span:
+    """The span with its tool's result and call id out of the text of LangChain's message."""
+    text = unquoted(span.attributes.get(RESULT))
+    if not isinstance(text, str) or "tool_call_id=" not in text:
+        return span
+    told = as_mapping(read_repr(text).value) or {}
+    result, call_id = as_text(told.get("content")), as_word(told.get("tool_call_id"))
+    if result is None or call_id is None:
+        return span
+    return replace(span, attributes={**span.attributes, RESULT: result, CALL_ID: call_id})
 
 
 def _context(span: Span, dialect: str) -> Context:

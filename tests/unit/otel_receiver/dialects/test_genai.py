@@ -401,25 +401,3 @@ def test_bedrocks_choices_are_known_to_lack_text():
     record = make_log("gen_ai.choice", {"index": 0, "finish_reason": "tool_use", "message": {"role": "assistant"}})
     assert read_call(make_span(CHAT, scope_name=scope), record).lossy_output
     assert not read_call(make_span(CHAT), record).lossy_output
-
-
-def test_azures_conversation_is_kept_at_the_provider():
-    """Its calls go on from the one before, never tell instructions, and tell an item's status as a reason."""
-    held = {"az.namespace": "Microsoft.CognitiveServices", "gen_ai.input.messages": json.dumps(INPUT)}
-    answer = [{"role": "assistant", "parts": [TOOL_CALL], "finish_reason": "completed"}]
-    span = {**CHAT, **held, "gen_ai.output.messages": json.dumps(answer)}
-    alone, kept = read_call(make_span(span)), read_call(make_span({**span, "gen_ai.conversation.id": "c"}))
-    assert (False, True) == (alone.continues_conversation, kept.continues_conversation)
-    assert ("tool_calls", {QualityFlag.SYSTEM_MISSING}) == (kept.finish_reason, kept.flags)
-
-
-def test_azures_old_langchain_tracer_loses_roles_arguments_and_ids():
-    """A run's id is no conversation, and what is not told is flagged; the root has the conversation's own id."""
-    scope = {"scope_name": "langchain_azure_ai.callbacks.tracers.inference_tracing"}
-    answer = [{"role": "assistant", "parts": [{**TOOL_CALL, "arguments": None}]}]
-    held = {"gen_ai.input.messages": json.dumps([INPUT]), "gen_ai.output.messages": json.dumps(answer)}
-    about = {"gen_ai.conversation.id": "r", "metadata.parent_run_id": "r"}
-    reading = read_span(make_span({**CHAT, **held, **about}, **scope))
-    root = read_span(make_span({"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": "c"}, **scope))
-    assert (None, "c") == (reading.context.conversation_id, root.context.conversation_id)
-    assert {QualityFlag.SYSTEM_MISSING, QualityFlag.CONTENT_MISSING} == reading.model_calls[0].flags
