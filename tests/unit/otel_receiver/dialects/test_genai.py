@@ -379,25 +379,3 @@ def test_a_text_that_repeats_its_tools_result_is_told_once():
     messages = [{"role": "assistant", "parts": [TOOL_CALL]}, {"role": "tool", "parts": parts}]
     call = read_call(make_span({**CHAT, "gen_ai.input.messages": json.dumps(messages)}))
     assert [("assistant", ("a", "f", "{}")), ("tool", ("a", "sunny"))] == brief(call.messages)
-
-
-def test_a_result_that_two_events_tell_is_one():
-    """Bedrock's results stand in events of their own and in the user's, which alone knows that one failed."""
-    use = {"toolUse": {"toolUseId": "a", "name": "f", "input": {}}}
-    told = {"toolResult": {"toolUseId": "a", "content": ({"text": "no"},), "status": "error"}}
-    records = [
-        make_log("gen_ai.assistant.message", {"content": (use,)}, time=1),
-        make_log("gen_ai.tool.message", {"id": "a", "content": ({"text": "no"},)}, time=2),
-        make_log("gen_ai.user.message", {"content": (told,)}, time=3),
-    ]
-    call = read_call(make_span(CHAT), *records)
-    assert [("assistant", ("a", "f", "{}")), ("tool", ("a", "no"))] == brief(call.messages)
-    assert ToolStatus.ERROR is call.messages[1].tool_result.status
-
-
-def test_bedrocks_choices_are_known_to_lack_text():
-    """The choice event of botocore's instrumentation has calls or text, never both."""
-    scope = "opentelemetry.instrumentation.botocore.bedrock-runtime"
-    record = make_log("gen_ai.choice", {"index": 0, "finish_reason": "tool_use", "message": {"role": "assistant"}})
-    assert read_call(make_span(CHAT, scope_name=scope), record).lossy_output
-    assert not read_call(make_span(CHAT), record).lossy_output
