@@ -104,7 +104,17 @@ class GenAI:
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the span's operation."""
-        return read_as(span, logs, kind_of(span), context_of(span, self.name))
+        reading = read_as(span, logs, kind_of(span), context_of(span, self.name))
+        if not is_kept_at_openai(span):
+            return reading
+        calls = tuple(replace(call, continues_conversation=True) for call in reading.model_calls)
+        return replace(reading, model_calls=calls)
+
+
+def is_kept_at_openai(span: Span) -> bool:
+    """Whether a Responses request names a conversation of OpenAI's, by the form of its ids: it holds the history."""
+    conversation = as_word(span.attributes.get("gen_ai.conversation.id")) or ""
+    return span.attributes.get("openai.api.type") == "responses" and conversation.startswith("conv_")
 
 
 class BareGenAI:

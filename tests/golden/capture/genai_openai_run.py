@@ -1,11 +1,13 @@
 """Instrumentations of openai: OTel's genai-openai 1.3b0 and openai-v2 2.0b0, Elastic's 1.2.0.
 
 `python -m tests.golden.capture.genai_openai_run FOLDER TAG`. A tag with `responses` asks the Responses API, one with
-`streamed` streams. The content mode is the environment's: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT and
-OTEL_SEMCONV_STABILITY_OPT_IN. The application's span around both questions carries the session and the user.
+`streamed` streams, one with `previous` or `conversation` leaves the history to the provider. The content mode is the
+environment's: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT and OTEL_SEMCONV_STABILITY_OPT_IN. The application's
+span around both questions carries the session and the user.
 """
 
 import sys
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -35,6 +37,8 @@ if __name__ == "__main__":
     OpenAIInstrumentor().instrument(tracer_provider=capture.provider)
     client = OpenAI(api_key="none", base_url=f"{model_server.start()}/v1", max_retries=0)
     run = responses_loop.run if "responses" in tag else openai_loop.run
+    if "previous" in tag or "conversation" in tag:
+        run = partial(responses_loop.run_kept, by_conversation="conversation" in tag)
     about = {"session.id": "sess-g", "user.id": "u-g"}
     with capture.provider.get_tracer("app").start_as_current_span("weather-app", attributes=about):
         run(client, stream="streamed" in tag)

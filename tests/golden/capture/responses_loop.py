@@ -39,3 +39,16 @@ def output_of(call: dict[str, object]) -> dict[str, object]:
     """The item that answers a function call."""
     result = openai_loop.result_of({"function": call})
     return {"type": "function_call_output", "call_id": call["call_id"], "output": result}
+
+
+def run_kept(client: object, *, by_conversation: bool, stream: bool = False) -> None:
+    """Ask both questions, each request with what is new alone: the provider keeps the rest, by either means."""
+    arguments = {"model": "gpt-4o-mini", "instructions": openai_loop.SYSTEM, "tools": [RESPONSES_TOOL]}
+    kept = {"conversation": "conv_g"} if by_conversation else {}
+    for question in model_server.QUESTIONS:
+        new: object = question
+        while new:
+            answer = client.responses.create(**arguments, **kept, input=new, stream=stream)
+            answer = list(answer)[-1].response if stream else answer
+            kept = kept if by_conversation else {"previous_response_id": answer.id}
+            new = [output_of(item.model_dump()) for item in answer.output if item.type == "function_call"]

@@ -379,3 +379,17 @@ def test_a_text_that_repeats_its_tools_result_is_told_once():
     messages = [{"role": "assistant", "parts": [TOOL_CALL]}, {"role": "tool", "parts": parts}]
     call = read_call(make_span({**CHAT, "gen_ai.input.messages": json.dumps(messages)}))
     assert [("assistant", ("a", "f", "{}")), ("tool", ("a", "sunny"))] == brief(call.messages)
+
+
+@pytest.mark.parametrize(
+    ("conversation", "kind", "is_kept"),
+    [
+        ("conv_1", "responses", True),
+        ("sess-1", "responses", False),
+        ("conv_1", "chat_completions", False),
+    ],
+)
+def test_a_conversation_of_openais_holds_the_history(conversation, kind, is_kept):
+    """A Responses request that names one sends only what is new; a session of the application's says nothing."""
+    held = {"gen_ai.conversation.id": conversation, "openai.api.type": kind}
+    assert is_kept is read_call(make_span({**CHAT, **held})).continues_conversation

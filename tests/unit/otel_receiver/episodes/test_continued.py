@@ -50,6 +50,13 @@ def test_a_prompt_that_goes_on_by_id_is_made_whole():
     assert all(step.trainable for step in episode.steps)
 
 
+def test_results_before_anything_else_go_on_from_the_response_that_called():
+    """A report may leave out the response its request goes on from: only the one that called the tool can be meant."""
+    (episode,) = episodes([root(), first(), second(continues_response_id=None)])
+    assert 4 == len(episode.steps[1].messages)
+    assert [set(), {"history_repaired"}] == [flags(step) for step in episode.steps]
+
+
 def kept(number, at, messages, answer, **fields):
     """A call of a conversation that the provider keeps."""
     about = Context(dialect="otel_genai", service_name="svc", conversation_id="c")
