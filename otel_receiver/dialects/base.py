@@ -71,9 +71,14 @@ class ModelCall:
     lossy_history: bool = False
     """The sender reports earlier messages with less than the model was shown (text beside tool calls lost), so assembly
     restores them from the calls that made them. `False`: the prompt is what was sent."""
+    lossy_output: bool = False
+    """The sender reports answers that call tools without the text beside the calls; later histories have it."""
     continues_response_id: str | None = None
     """The response this call goes on from by its id alone: the provider put that call's prompt and answer before
     `messages`, which hold only what is new."""
+    continues_conversation: bool = False
+    """The provider keeps the conversation of the call's context and put all of it before `messages`, which hold only
+    what is new: the call goes on from the one before it in that conversation."""
     detached: bool = False
     """The span was written after the call, outside its running context: the span of the client's own instrumentation,
     if there is one, is the root of another trace."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_receiver.dialects.base import Context
-from otel_receiver.dialects.finish import finish_reason
+from otel_receiver.dialects.finish import finish_reasons
 from otel_receiver.dialects.json_text import read_json
 from otel_receiver.dialects.values import as_bool, as_int, as_mapping, as_word, first_present, first_word
 from otel_receiver.spans import Span
@@ -158,9 +158,9 @@ def response_id_of(source: Source) -> str | None:
     return first_word(source, *RESPONSE_ID_KEYS)
 
 
-def finish_reason_of(source: Source) -> str | None:
-    """The finish reason of the first choice, normalised."""
-    return next((reason for key in FINISH_KEYS if (reason := finish_reason(source.get(key))) is not None), None)
+def finish_reasons_of(source: Source) -> tuple[str, ...]:
+    """The finish reasons the span lists, normalised: one for each choice, or for each item of an answer."""
+    return next((reasons for key in FINISH_KEYS if (reasons := finish_reasons(source.get(key)))), ())
 
 
 def streamed_of(source: Source) -> bool | None:
@@ -179,6 +179,14 @@ def context_of(span: Span, dialect: str, *, agent_name: str | None = None) -> Co
         conversation_id=_conversation(source) or first_word(span.resource, *CONVERSATION_KEYS),
         user_id=first_word(source, *USER_KEYS) or _resource_user(span.resource),
     )
+
+
+def context_around(span: Span) -> Context:
+    """What a span of no dialect says about the calls below it: an application's own span may carry the ids."""
+    source = span.attributes
+    if not source:
+        return Context()
+    return Context(conversation_id=first_word(source, *CONVERSATION_KEYS), user_id=first_word(source, *USER_KEYS))
 
 
 def service_name_of(resource: Source) -> str | None:

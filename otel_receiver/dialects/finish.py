@@ -35,13 +35,24 @@ _WORDS = {
 
 def finish_reason(value: object) -> str | None:
     """The first finish reason of a word, a list, a JSON list in text or a comma-joined text, normalised."""
+    return next(iter(finish_reasons(value)), None)
+
+
+def finish_reasons(value: object) -> tuple[str, ...]:
+    """All finish reasons of a word, a list, a JSON list in text or a comma-joined text, normalised."""
     items = as_items(value)
     if items is not None:
-        return next((reason for item in items if (reason := finish_reason(item)) is not None), None)
+        return tuple(reason for item in items for reason in finish_reasons(item))
     word = as_word(value)
-    if word is None or word.lower() in ("none", "null"):
-        return None
+    if word is None:
+        return ()
     if word.startswith("["):
-        return finish_reason(as_items(read_json(word).value) or None)
-    word = word.split(",", 1)[0].strip().rpartition(".")[2]
+        return finish_reasons(as_items(read_json(word).value) or None)
+    return tuple(reason for said in word.split(",") if (reason := _normalised(said.strip())) is not None)
+
+
+def _normalised(word: str) -> str | None:
+    if word.lower() in ("", "none", "null"):
+        return None
+    word = word.rpartition(".")[2]
     return _WORDS.get(word.lower().replace("-", "_"), word) or None

@@ -63,6 +63,8 @@ REFERENCE_KEYS = (
 )
 ALTERING_SCOPES = ("opentelemetry.instrumentation.openai_v2",)
 """Instrumentations whose message events lose newlines in tool-call arguments and the text beside calls."""
+WORDLESS_SCOPES = ("opentelemetry.instrumentation.botocore.bedrock-runtime",)
+"""Instrumentations whose choice events lack the text beside tool calls; the next call's events have it."""
 
 
 class Kind(StrEnum):
@@ -102,7 +104,17 @@ class GenAI:
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the span's operation."""
-        return read_as(span, logs, kind_of(span), context_of(span, self.name))
+        reading = read_as(span, logs, kind_of(span), context_of(span, self.name))
+        if not is_kept_at_openai(span):
+            return reading
+        calls = tuple(replace(call, continues_conversation=True) for call in reading.model_calls)
+        return replace(reading, model_calls=calls)
+
+
+def is_kept_at_openai(span: Span) -> bool:
+    """Whether a Responses request names a conversation of OpenAI's, by the form of its ids: it holds the history."""
+    conversation = as_word(span.attributes.get("gen_ai.conversation.id")) or ""
+    return span.attributes.get("openai.api.type") == "responses" and conversation.startswith("conv_")
 
 
 class BareGenAI:
@@ -201,6 +213,7 @@ def read_call(
             raw=raw.about,
             model=raw.model,
             lossy_history=is_altered or is_lossy,
+            lossy_output=bool(events) and span.scope_name in WORDLESS_SCOPES,
             continues_response_id=raw.continues_response_id,
         )
     )

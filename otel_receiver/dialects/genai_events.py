@@ -18,7 +18,7 @@ from otel_receiver.dialects.raw import one_answer, read_response
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.values import as_int, as_items, as_mapping, as_text, first_present
 from otel_receiver.spans import LogRecord, Span
-from spanloop.records import Message, QualityFlag, Role
+from spanloop.records import Message, QualityFlag, Role, ToolStatus
 
 Source = Mapping[str, object]
 
@@ -64,7 +64,28 @@ def read_event_prompt(events: Iterable[MessageEvent]) -> Carried | None:
         return None
     notes = Notes()
     messages = [message for event in events for message in _read_event(event, MESSAGE_EVENTS[event.name], notes)]
+    messages = _results_once(messages)
     return Carried(messages=complete_ids(join_adjacent(messages), notes), notes=notes)
+
+
+def _results_once(messages: Iterable[Message]) -> list[Message]:
+    """The messages, a result that two events tell once: Bedrock's stand in an event each, and in the user's again."""
+    once: list[Message] = []
+    open_results: dict[tuple[str, str], int] = {}
+    for message in messages:
+        result = message.tool_result
+        if result is None:
+            if message.role is Role.ASSISTANT:
+                open_results.clear()
+            once.append(message)
+            continue
+        key = (result.call_id, result.content)
+        if result.call_id and key in open_results:
+            once[open_results[key]] = message if result.status is not ToolStatus.UNKNOWN else once[open_results[key]]
+            continue
+        open_results[key] = len(once)
+        once.append(message)
+    return once
 
 
 def read_event_answer(events: Iterable[MessageEvent]) -> Carried | None:

@@ -6,16 +6,17 @@ operation-details event may be split over several events of one span.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from otel_receiver.dialects.candidates import Carried, Carrier
+from otel_receiver.dialects.fields import finish_reasons_of
 from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.json_text import JsonProblem, looks_like_json, read_structured
 from otel_receiver.dialects.messages import read_messages, with_system
 from otel_receiver.dialects.notes import REDACTION_MARKERS, Notes
 from otel_receiver.dialects.raw import one_answer, read_instructions
 from otel_receiver.dialects.tool_ids import complete_ids
-from otel_receiver.dialects.values import as_items, as_mapping, as_text
+from otel_receiver.dialects.values import as_int, as_items, as_mapping, as_text
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import QualityFlag
 
@@ -24,6 +25,8 @@ OUTPUT = "gen_ai.output.messages"
 INSTRUCTIONS = "gen_ai.system_instructions"
 TOOLS = "gen_ai.tool.definitions"
 DETAILS_EVENT = "gen_ai.client.inference.operation.details"
+
+CHOICE_COUNT = "gen_ai.request.choice.count"
 
 Source = Mapping[str, object]
 
@@ -76,14 +79,28 @@ def read_answer(place: Source) -> Carried:
     notes = Notes()
     body = read_attribute(place.get(OUTPUT), notes, QualityFlag.OUTPUT_TRUNCATED)
     items = as_items(body)
-    first = items[0] if items else body if items is None else None
-    message = one_answer(first, notes)
-    said = as_mapping(first)
+    choice = (body,) if items is None else _first_choice(items, place)
+    message = one_answer(choice, notes) if body is not None else None
     return Carried(
         messages=(message,) if message is not None else (),
         notes=notes,
-        finish_reason=finish_reason(said.get("finish_reason")) if said is not None else None,
+        finish_reason=next((reason for item in choice if (reason := _reason(item)) is not None), None),
     )
+
+
+def _first_choice(items: Sequence[object], place: Source) -> Sequence[object]:
+    """The items of the first choice: one, unless the items of one answer stand there as a message each.
+
+    Then none but the last names a finish reason, and the span does not list a reason for each.
+    """
+    if len(items) < 2 or len(finish_reasons_of(place)) == len(items) or (as_int(place.get(CHOICE_COUNT)) or 1) > 1:
+        return items[:1]
+    last = next((index for index, item in enumerate(items) if _reason(item) is not None), len(items) - 1)
+    return items[: last + 1]
+
+
+def _reason(item: object) -> str | None:
+    return finish_reason((as_mapping(item) or {}).get("finish_reason"))
 
 
 def read_attribute(value: object, notes: Notes, cut: QualityFlag) -> object:

@@ -19,15 +19,14 @@ from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read
 from otel_receiver.dialects.genai_parts import DETAILS_EVENT, OUTPUT, event_name
 from otel_receiver.dialects.json_text import read_structured
 from otel_receiver.dialects.notes import Notes
-from otel_receiver.dialects.parts import UNKNOWN_ID
 from otel_receiver.dialects.raw import request_tools
 from otel_receiver.dialects.raw_values import RawValues
-from otel_receiver.dialects.tool_ids import complete_ids
+from otel_receiver.dialects.stand_ins import without_stand_ins
 from otel_receiver.dialects.tool_spans import read_tool_execution
 from otel_receiver.dialects.tools import read_tools
 from otel_receiver.dialects.values import as_items, as_mapping, compact_json, first_present, first_word
 from otel_receiver.spans import Attributes, LogRecord, Span, SpanStatus
-from spanloop.records import Message, Part, QualityFlag, ToolCall, ToolDefinition, ToolResult
+from spanloop.records import QualityFlag, ToolDefinition
 
 SCOPE = "gcp.vertex.agent"
 REQUEST = "gcp.vertex.agent.llm_request"
@@ -123,7 +122,7 @@ def _read_call(span: Span, logs: tuple[LogRecord, ...]) -> tuple[ModelCall, tupl
     if call.tools is not None and raw.request_mentions("function_declarations"):
         call = replace(call, tools=_declared(raw) or call.tools)
     call = _responded(call, raw)
-    return _without_stand_ins(_streamed(call, chunks) if len(chunks) > 1 else call), blobs
+    return without_stand_ins(_streamed(call, chunks) if len(chunks) > 1 else call), blobs
 
 
 def _responded(call: ModelCall, raw: RawValues) -> ModelCall:
@@ -209,36 +208,3 @@ def _told_response(event: Source) -> Source | None:
     parts = as_items((as_mapping(event.get("content")) or {}).get("parts")) or ()
     told = (first_present(as_mapping(part) or {}, "function_response", "functionResponse") for part in parts)
     return next((held for part in told if (held := as_mapping(part)) is not None), None)
-
-
-def _without_stand_ins(call: ModelCall) -> ModelCall:
-    """The call with made ids, flagged, in place of ids that name only the tool and a position."""
-    said = (*call.messages, *((call.output,) if call.output is not None else ()))
-    names = {part.name for message in said for part in message.tool_calls}
-    plain = tuple(_plain(message, names) for message in said)
-    if plain == said:
-        return call
-    notes = Notes()
-    completed = complete_ids(plain, notes)
-    count = len(call.messages)
-    output = completed[count] if call.output is not None else None
-    return replace(call, messages=completed[:count], output=output, flags=call.flags | notes.flags)
-
-
-def _plain(message: Message, names: set[str]) -> Message:
-    parts = tuple(_plain_part(part, names) for part in message.parts)
-    return replace(message, parts=parts) if parts != message.parts else message
-
-
-def _plain_part(part: Part, names: set[str]) -> Part:
-    if isinstance(part, ToolCall) and _stands_in(part.id, names):
-        return replace(part, id=UNKNOWN_ID)
-    if isinstance(part, ToolResult) and _stands_in(part.call_id, names):
-        return replace(part, call_id="", name=part.name or part.call_id.rpartition("_")[0])
-    return part
-
-
-def _stands_in(identity: str, names: set[str]) -> bool:
-    """Whether an id is a tool's name with a position."""
-    name, _, position = identity.rpartition("_")
-    return position.isdecimal() and name in names

@@ -245,13 +245,19 @@ def _result_parts(source: Mapping[str, object], notes: Notes) -> tuple[Part, ...
     items = as_items(source.get("parts")) or as_items(source.get("content")) or as_items(source.get("contents")) or ()
     typed = [item for item in items if _is_result(item)]
     if typed:
-        return tuple(part for item in items for part in read_part(item, notes))
+        return _told_once([part for item in items for part in read_part(item, notes)])
     if source.get("content") is None and not items and "result" not in source:
         notes.flag(QualityFlag.CONTENT_MISSING)
     call_id = first_present(source, "tool_call_id", "toolCallId", "tool_use_id", "call_id")
     content = first_present(source, "content", "result", "output", "contents", "parts")
     failed = first_present(source, "tool_call_error", "is_error", "status")
     return (result_part(call_id, content, notes, name=first_word(source, "name", "tool_name"), failed=failed),)
+
+
+def _told_once(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of a tool message without a text that only repeats one of its results."""
+    told = {part.content for part in parts if isinstance(part, ToolResult)}
+    return tuple(part for part in parts if not (isinstance(part, TextPart) and part.text in told))
 
 
 def _is_result(item: object) -> bool:

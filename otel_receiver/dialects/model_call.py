@@ -8,7 +8,7 @@ from otel_receiver.dialects.base import Blob, ModelCall
 from otel_receiver.dialects.candidates import Carried
 from otel_receiver.dialects.fields import (
     Source,
-    finish_reason_of,
+    finish_reasons_of,
     request_model_of,
     response_id_of,
     response_model_of,
@@ -42,6 +42,7 @@ class CallEvidence:
     streamed: bool | None = None
     auxiliary: bool = False
     lossy_history: bool = False
+    lossy_output: bool = False
     continues_response_id: str | None = None
 
 
@@ -70,6 +71,7 @@ def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
         streamed=evidence.streamed if evidence.streamed is not None else streamed_of(evidence.source),
         auxiliary=evidence.auxiliary,
         lossy_history=evidence.lossy_history,
+        lossy_output=evidence.lossy_output,
         continues_response_id=evidence.continues_response_id,
         flags=notes.flags,
     )
@@ -89,8 +91,17 @@ def _raw(evidence: CallEvidence) -> RawResponse:
 
 
 def _finish_reason(evidence: CallEvidence) -> str | None:
-    carried = evidence.answer.finish_reason if evidence.answer is not None else None
-    return finish_reason_of(evidence.source) or carried or _raw(evidence).finish_reason
+    """The answer's reason. Where a span lists several, for choices or for an answer's items, the answer says which."""
+    answer = evidence.answer
+    listed = finish_reasons_of(evidence.source)
+    carried = answer.finish_reason if answer is not None else None
+    if not listed or carried in listed:
+        return carried or _raw(evidence).finish_reason
+    calls = answer is not None and any(message.tool_calls for message in answer.messages)
+    return _CALLS if calls and _CALLS in listed else listed[0]
+
+
+_CALLS = "tool_calls"
 
 
 def completed_usage(told: Usage, raw: Usage) -> Usage:

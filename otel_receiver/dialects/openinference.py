@@ -13,7 +13,7 @@ from otel_receiver.dialects import crewai
 from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading, ToolExecution
 from otel_receiver.dialects.candidates import Carried, best, judged_by
 from otel_receiver.dialects.fields import Source, context_of, request_model_of
-from otel_receiver.dialects.genai_parts import TOOLS, answer_carriers, prompt_carriers, sources
+from otel_receiver.dialects.genai_parts import INPUT, TOOLS, answer_carriers, prompt_carriers, sources
 from otel_receiver.dialects.haystack_messages import read_invocations
 from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
 from otel_receiver.dialects.indexed_messages import indexed_answer, indexed_prompt
@@ -21,6 +21,7 @@ from otel_receiver.dialects.json_text import looks_like_json, read_json, read_st
 from otel_receiver.dialects.langgraph import langgraph_agent
 from otel_receiver.dialects.messages import read_messages, with_system
 from otel_receiver.dialects.model_call import CallEvidence, build_call
+from otel_receiver.dialects.normalised import is_normalised, with_own_keys
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.python_reprs import has_reprs, held_under, repr_prompt
 from otel_receiver.dialects.raw_values import RawValues
@@ -49,6 +50,8 @@ _AGNO = ".agno"
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
+_LLAMA_INDEX = ".llama_index"
+"""The instrumentation whose raw values are its own texts of messages, poorer than any parts."""
 _AGENT_STEP = ".run_agent_step"
 _AGENT_MARK = "current_agent_name='"
 
@@ -59,12 +62,15 @@ class OpenInference:
     name = "openinference"
 
     def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
-        """Whether the span says its OpenInference kind."""
+        """Whether the span says its OpenInference kind, or did before a Collector renamed it."""
         del logs
-        return KIND in span.attributes
+        return KIND in span.attributes or is_normalised(span)
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the span's kind."""
+        if is_normalised(span):
+            reading = self.read(with_own_keys(span), logs)
+            return replace(reading, model_calls=tuple(_as_rewritten(call, span) for call in reading.model_calls))
         kind = (as_word(span.attributes.get(KIND)) or "").upper()
         reference, context = span_ref(span), _context(span)
         if kind == "TOOL":
@@ -128,14 +134,16 @@ def read_indexed_call(
     places = sources(span, logs)
     raw = RawValues(attributes.get(REQUEST), attributes.get(OUTPUT))
     notes = Notes()
-    prompt = _prompt(lists[INPUT_LIST], places, raw, is_lossy=bool(span.dropped_attributes_count))
-    answer = _answer(lists[OUTPUT_LIST], places, raw)
+    is_rewritten = INPUT in attributes and not any(lists[key].entries for key in (INPUT_LIST, OUTPUT_LIST))
+    is_rewritten = is_rewritten and not span.scope_name.endswith(_LLAMA_INDEX)
+    prompt = _prompt(lists[INPUT_LIST], places, raw, is_lossy=is_rewritten or bool(span.dropped_attributes_count))
+    answer = _answer(lists[OUTPUT_LIST], places, raw, is_lossy=is_rewritten)
     if prompt is not None and raw.is_request_cut and _reaches(prompt.messages, raw.request_length):
         notes.flag(QualityFlag.PROMPT_TRUNCATED)
     parameters = _Parameters(attributes.get(PARAMETERS))
-    asked = request_model_of(attributes) or parameters.model or raw.model
     answered = as_word(attributes.get(MODEL))
-    return build_call(
+    asked = _other_than(answered, request_model_of(attributes)) or parameters.model or raw.model
+    call, blobs = build_call(
         CallEvidence(
             span=span,
             source=attributes,
@@ -151,6 +159,20 @@ def read_indexed_call(
             continues_response_id=raw.continues_response_id,
         )
     )
+    return replace(call, model=asked or answered), blobs
+
+
+def _as_rewritten(call: ModelCall, span: Span) -> ModelCall:
+    """The call of a span that a Collector rewrote, flagged where the text beside its calls stands nowhere else."""
+    says_calls_alone = call.output is not None and bool(call.output.tool_calls) and not call.output.text
+    is_lost = says_calls_alone and (OUTPUT not in span.attributes or span.scope_name.endswith(_LLAMA_INDEX))
+    flags = call.flags | {QualityFlag.TEXT_DROPPED} if is_lost else call.flags
+    return replace(call, lossy_history=True, flags=flags)
+
+
+def _other_than(answered: str | None, asked: str | None) -> str | None:
+    """The model asked for, unless the same name only stands there because a Collector copied it."""
+    return asked if asked != answered else None
 
 
 def _prompt(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, is_lossy: bool) -> Carried | None:
@@ -184,12 +206,13 @@ def _is_enough(found: Carried, raw: RawValues) -> bool:
     return found.is_sound or (lacks_ids and not raw.request_mentions("tool_call_id"))
 
 
-def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues) -> Carried | None:
+def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, is_lossy: bool) -> Carried | None:
     """The answer; several indexed outputs are one turn's items, unless the raw response holds several choices."""
     is_one_turn = len(listed.entries) > 1 and raw.num_choices < 2
     direct = [lambda: indexed_answer(listed, flattened=True, is_one_turn=is_one_turn), *answer_carriers(places)]
     found = best(direct, exhaustive=True)
-    return found if found is not None and found.is_sound else best((lambda: found, raw.answer), exhaustive=True)
+    is_enough = found is not None and found.is_sound and not is_lossy
+    return found if is_enough else best((lambda: found, raw.answer), exhaustive=True)
 
 
 def _reaches(messages: tuple[Message, ...], length: int) -> bool:

@@ -13,16 +13,21 @@ from dataclasses import replace
 from otel_receiver.dialects.ag2 import AG2
 from otel_receiver.dialects.agent_lightning import AgentLightning
 from otel_receiver.dialects.autogen import AutoGen
+from otel_receiver.dialects.azure_langchain import AzureLangChain
+from otel_receiver.dialects.azure_projects import AzureProjects
 from otel_receiver.dialects.base import Dialect, Reading
 from otel_receiver.dialects.feedback import read_log_feedback, read_span_feedback
+from otel_receiver.dialects.fields import context_around
 from otel_receiver.dialects.genai import BareGenAI, GenAI
 from otel_receiver.dialects.google_adk import GoogleADK
+from otel_receiver.dialects.google_genai import GoogleGenAI
 from otel_receiver.dialects.haystack import Haystack
 from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.litellm import LiteLLM
 from otel_receiver.dialects.loose_records import owners
 from otel_receiver.dialects.mlflow import MLflow
+from otel_receiver.dialects.openai_agents_v2 import OpenAIAgentsV2
 from otel_receiver.dialects.openinference import OpenInference
 from otel_receiver.dialects.openlit import OpenLIT
 from otel_receiver.dialects.openllmetry import OpenLLMetry
@@ -55,6 +60,10 @@ DIALECTS: tuple[Dialect, ...] = (
     OpenLLMetry(),
     MLflow(),
     Haystack(),
+    AzureLangChain(),
+    AzureProjects(),
+    GoogleGenAI(),
+    OpenAIAgentsV2(),
     GenAI(),
     VectorStore(),
     BareGenAI(),
@@ -63,18 +72,22 @@ DIALECTS: tuple[Dialect, ...] = (
 
 
 def read_span(span: Span, logs: Sequence[LogRecord] = (), root: ReferenceRoot | None = None) -> Reading:
-    """All the span and the log records with its ids say; of an unknown span only where it stands. Never raises.
+    """All the span and its log records say; of an unknown span only where it stands and for whom. Never raises.
 
     `root` is where content that the sender uploaded may be read; without it such content is flagged.
     """
     span, records = resolve(span, tuple(logs), root)
     dialect = next((dialect for dialect in DIALECTS if dialect.claims(span, records)), None)
     try:
-        reading = Reading(span=span_ref(span)) if dialect is None else dialect.read(span, records)
+        reading = _of_no_dialect(span) if dialect is None else dialect.read(span, records)
     except RecursionError:  # structures nested beyond the interpreter's stack: nothing of them can be read
         reading = Reading(span=span_ref(span))
     feedback = (*read_span_feedback(span), *read_log_feedback(records))
     return replace(reading, feedback=(*reading.feedback, *feedback)) if feedback else reading
+
+
+def _of_no_dialect(span: Span) -> Reading:
+    return Reading(span=span_ref(span), context=context_around(span))
 
 
 def read_spans(

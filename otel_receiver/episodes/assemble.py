@@ -19,7 +19,7 @@ from otel_receiver.episodes.calls import Call, calls_of, is_output_tool
 from otel_receiver.episodes.chains import Predecessors
 from otel_receiver.episodes.continued import restore_continued
 from otel_receiver.episodes.conversations import Conversation, conversations
-from otel_receiver.episodes.executions import Execution, match_executions
+from otel_receiver.episodes.executions import Execution, folded_calls, match_executions
 from otel_receiver.episodes.history import Histories, Turn
 from otel_receiver.episodes.keys import PrefixTree
 from otel_receiver.episodes.offers import offers
@@ -103,6 +103,7 @@ class _EpisodeBuilder:
         for execution in executions:
             if execution.call is not None:
                 self._executions[execution.call].append(execution)
+        self._folded = folded_calls(turns, executions)
         self._ids = {segment: episode_id(segment.calls[0]) for segment in found}
         finder = ParentFinder(found, turns, executions, tree)
         self._parents = {segment: parent for segment in found if (parent := finder.parent(segment)) is not None}
@@ -142,11 +143,14 @@ class _EpisodeBuilder:
         executions = [execution for call in segment.calls for execution in self._executions.get(call, ())]
         shared = self._shared_flags(segment)
         return tuple(
-            step(index, turn, offer, link, self._executions.get(turn.call, ()), shared)
+            step(index, turn, offer, link, self._executions.get(turn.call, ()), shared | self._folded_flags(turn.call))
             for index, (turn, offer, link) in enumerate(
                 zip(turns, offers(turns, executions), segment.links, strict=True)
             )
         )
+
+    def _folded_flags(self, call: Call) -> frozenset[QualityFlag]:
+        return frozenset({QualityFlag.HISTORY_INCONSISTENT} if call in self._folded else ())
 
     def _shared_flags(self, segment: Segment) -> frozenset[QualityFlag]:
         """Flags that every step of the segment has."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from otel_receiver.dialects.base import Context, Reading, ToolExecution
@@ -77,7 +77,8 @@ class ExecutionMatcher:
             slot = self._next_open((trace_id, report.name, canonical_arguments(report.arguments)), place)
         guessed = False
         if slot is None:
-            slot = self._next_open((trace_id, report.name), place)
+            # With other arguments than every call's, only a call before it can be meant at all.
+            slot = self._next_open((trace_id, report.name), place, only_before=report.arguments is not None)
             guessed = slot is not None and len(self._open_arguments[slot.turn, report.name]) > 1
         if slot is None:
             return Execution(reading=reading, place=place, report=report)
@@ -114,9 +115,12 @@ class ExecutionMatcher:
         near = self._nearest(("id", context.service_name or "", call_id), place)
         return next((rack.slots[0] for rack in near if _same_conversation(rack.call.context, context)), None)
 
-    def _next_open(self, key: tuple[str, ...], place: Place) -> _Slot | None:
+    def _next_open(self, key: tuple[str, ...], place: Place, *, only_before: bool = False) -> _Slot | None:
         """The first call without an execution, of the nearest model call that has one."""
+        started = place.reading.span.started_at
         for rack in self._nearest(key, place):
+            if only_before and started is not None and rack.call.order[0] > started:
+                continue
             while rack.first_open < len(rack.slots) and rack.slots[rack.first_open] in self._taken:
                 rack.first_open += 1
             if rack.first_open < len(rack.slots):
@@ -140,6 +144,16 @@ def match_executions(tree: SpanTree, turns: Iterable[Turn]) -> tuple[Execution, 
         matcher.match(place.reading, place, tree.context(place), report)
         for place in sorted(places, key=_start)
         for report in place.reading.tool_executions
+    )
+
+
+def folded_calls(turns: Mapping[Call, Turn], executions: Iterable[Execution]) -> frozenset[Call]:
+    """Calls in whose spans tools ran that their answer does not call: an SDK's loop of several rounds told as one."""
+    callers = {id(execution.place.caller) for execution in executions if execution.call is None}
+    return frozenset(
+        call
+        for call, turn in turns.items()
+        if id(call.place.reading) in callers and turn.action is not None and not turn.action.tool_calls
     )
 
 

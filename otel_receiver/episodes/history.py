@@ -182,6 +182,9 @@ def _action(call: Call, following: Link | None) -> tuple[Message | None, set[Qua
         flags.add(QualityFlag.HISTORY_REPAIRED)
     if action is None or not action.tool_calls:
         return action, flags
+    if call.report.lossy_output and not action.text.strip():
+        action, doubts = _with_words_told_later(action, _told_answer(following))
+        flags |= doubts
     ids = [
         part.id if not is_made_id(part.id) else told_id or f"{SYNTHETIC_ID_PREFIX}{call.ref.span_id}_{index}"
         for index, (part, told_id) in enumerate(zip(action.tool_calls, _told_ids(action, following), strict=True))
@@ -189,6 +192,14 @@ def _action(call: Call, following: Link | None) -> tuple[Message | None, set[Qua
     if any(is_made_id(call_id) for call_id in ids):
         flags.add(QualityFlag.IDS_SYNTHESISED)
     return with_ids(action, ids), flags
+
+
+def _with_words_told_later(action: Message, told: Message | None) -> tuple[Message, set[QualityFlag]]:
+    """The answer with the text beside its calls as the successor's history has it, and the flags for that."""
+    if told is None or not told.tool_calls:
+        return action, {QualityFlag.TEXT_DROPPED}
+    whole = _with_lost_words(action, told)
+    return whole, set() if whole is action else {QualityFlag.HISTORY_REPAIRED}
 
 
 def _told_ids(action: Message, following: Link | None) -> list[str | None]:

@@ -213,7 +213,8 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
     ),
     QualityFlag.HISTORY_INCONSISTENT: Meaning(
         when="The history has another answer where an earlier call of the same run reported one, or a tool result that "
-        "answers no call in it. On an episode: a history has an answer between two steps that no span reports.",
+        "answers no call in it; or tools ran inside the call that its answer does not call, so that it hides rounds of "
+        "the model. On an episode: a history has an answer between two steps that no span reports.",
         effect=f"{UNTRAINABLE} An episode that only lacks a step keeps its other steps trainable.",
         advice="Check whether the application edits answers after the fact, and whether spans of the run are "
         "sampled out.",
@@ -275,7 +276,8 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
         "provider in use): it tells the whole request, and two reports of one call are merged.",
     ),
     QualityFlag.TEXT_DROPPED: Meaning(
-        when="The sender is known to drop the text beside tool calls, and the action has calls without text; or the "
+        when="The sender is known to drop the text beside tool calls, and the action has calls without text that no "
+        "later history tells; or the "
         "state has such a message, and the sender drops the text from its report though not from its request.",
         effect=f"{STILL_TRAINABLE} The recorded action may be less than the model said.",
         advice="Instrument the client of the model as well (openinference-instrumentation-openai, or another of the "

@@ -95,6 +95,7 @@ def _befores(call: Call, prefixes: PrefixTree) -> Iterator[str]:
         yield _labelled("response", call.report.response_id)
     if call.report.continues_response_id:
         yield _labelled("response", call.report.continues_response_id)
+    yield from _kept_conversation(call)
     if _is_rootless(call) and call.report.messages:
         yield _labelled("retry", prefixes.digest(prefixes.end(call.body)))
     answer = next((i for i in reversed(range(len(call.body))) if call.body[i].role is Role.ASSISTANT), None)
@@ -107,6 +108,7 @@ def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     """Hashes by which another call may continue this one."""
     if call.report.response_id:
         yield _labelled("response", call.report.response_id)
+    yield from _kept_conversation(call)
     end = prefixes.end(call.body)
     asks_again = (_is_rootless(call) and call.attempt_failed) or call.report.detached
     if asks_again and call.report.messages:
@@ -115,6 +117,12 @@ def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
         return
     yield prefixes.digest(prefixes.child(end, prefixes.key(call.output)))
     yield from (_labelled("call", part.id) for part in call.output.tool_calls if not is_made_id(part.id))
+
+
+def _kept_conversation(call: Call) -> Iterator[str]:
+    """Hash of the conversation that the provider keeps: each call goes on from the one before it."""
+    if call.report.continues_conversation and call.context.conversation_id:
+        yield _labelled("conversation", call.context.conversation_id)
 
 
 def _record_ends(call: Call) -> Iterator[str]:

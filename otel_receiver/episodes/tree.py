@@ -36,7 +36,9 @@ class Place:
     auxiliary: bool = False
     """Below a span whose calls are not the policy's."""
     inherited: Context
-    """The span's own context, completed from the nearest ancestors."""
+    """The span's own context, completed from the nearest ancestors of a dialect."""
+    outer: Context
+    """What the nearest ancestors of no dialect say: an application's own spans."""
 
 
 class SpanTree:
@@ -59,13 +61,15 @@ class SpanTree:
         return self._roots.get(trace_id)
 
     def context(self, place: Place) -> Context:
-        """A span's context: its own, its nearest ancestors', its root's, else what the whole trace agrees on."""
+        """A span's context: its own, its nearest ancestors', its root's, else what the whole trace agrees on.
+
+        What spans of no dialect say comes last: the session of a web server need not be the agent's.
+        """
         trace_id = place.reading.span.trace_id
         root = self._roots.get(trace_id)
-        context = place.inherited
-        if root is not None:
-            context = completed(context, root.context)
-        return completed(context, self._spread[trace_id])
+        above = root.context if root is not None else Context()
+        context = completed(place.inherited, _of_dialect(above))
+        return completed(completed(completed(context, self._spread[trace_id]), place.outer), above)
 
     def _place_all(self) -> None:
         children: dict[Key, list[Key]] = defaultdict(list)
@@ -123,6 +127,15 @@ def completed(context: Context, source: Context) -> Context:
     return replace(context, **missing) if missing else context
 
 
+def _of_dialect(context: Context) -> Context:
+    """The context, unless a span of no dialect told it."""
+    return context if context.dialect is not None else Context()
+
+
+def _of_no_dialect(context: Context) -> Context:
+    return context if context.dialect is None else Context()
+
+
 def _parent_key(reading: Reading) -> Key | None:
     parent = reading.span.parent_span_id
     return (reading.span.trace_id, parent) if parent else None
@@ -138,7 +151,8 @@ def _place_below(reading: Reading, parent: Place | None) -> Place:
             tools_from=reading if run is not None and run.tools is not None else None,
             history_from=reading if run is not None and run.history else None,
             auxiliary=run is not None and run.auxiliary,
-            inherited=reading.context,
+            inherited=_of_dialect(reading.context),
+            outer=_of_no_dialect(reading.context),
         )
     above = parent.reading
     apart = bool(above.tool_executions) or (is_agent and _other_name(reading, parent))
@@ -150,7 +164,8 @@ def _place_below(reading: Reading, parent: Place | None) -> Place:
         tools_from=_tools_from(reading, None if apart else parent.tools_from),
         history_from=reading if run is not None and run.history else None if apart else parent.history_from,
         auxiliary=parent.auxiliary or (run is not None and run.auxiliary),
-        inherited=completed(reading.context, parent.inherited),
+        inherited=completed(_of_dialect(reading.context), parent.inherited),
+        outer=completed(_of_no_dialect(reading.context), parent.outer),
     )
 
 
@@ -184,7 +199,7 @@ def _unambiguous_contexts(places: Iterable[Place]) -> dict[str, Context]:
     for place in places:
         values = seen[place.reading.span.trace_id]
         for name in CONTEXT_FIELDS:
-            value = getattr(place.reading.context, name)
+            value = getattr(_of_dialect(place.reading.context), name)
             if value is not None:
                 values[name].add(value)
     return {

@@ -8,8 +8,13 @@ from pathlib import Path
 
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
+
+try:
+    from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
+except ImportError:  # the name in SDKs before 1.39
+    from opentelemetry.sdk._logs.export import InMemoryLogExporter as InMemoryLogRecordExporter
 
 
 class LogCapture:
@@ -31,6 +36,8 @@ class LogCapture:
         """Write the records into the folder named on the command line."""
         self.provider.shutdown()
         records = self._exporter.get_finished_logs()
+        if not records:
+            return
         path = Path(sys.argv[1]) / f"{self._tag}.logs.pb"
         request = encode_logs(records)
         for resource in (r.resource for r in request.resource_logs):

@@ -1,4 +1,4 @@
-"""A model server that answers by a script, in OpenAI's chat and Responses forms and in Anthropic's messages form.
+"""A model server that answers by a script, in the forms of OpenAI, Anthropic, Gemini and Bedrock.
 
 The script, told by the conversation so far: asked for the weather, the model says a sentence and calls `get_weather`
 for Paris and for Atlantis, which fails; then calls it for Rome; then answers. Asked about tomorrow, it calls once and
@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.golden.capture import provider_apis as apis
 from tests.golden.capture.responses_api import Reply, responses_answer, responses_events, responses_input
 
 QUESTIONS = ("What is the weather in Paris and Atlantis?", "And tomorrow in Rome?")
@@ -163,7 +164,15 @@ class Handler(BaseHTTPRequestHandler):
             self._send("application/json", json.dumps({"error": {"message": "overloaded", "code": "busy"}}), status=503)
             return
         if self.path.endswith("/messages"):
-            self._send("application/json", json.dumps(anthropic_answer(request, Handler.number)))
+            self._answer_anthropic(anthropic_answer(request, Handler.number), stream=request.get("stream"))
+            return
+        if "enerateContent" in self.path:
+            names = [name for reply in (*SCRIPT[0], *SCRIPT[1]) for name, _ in reply[1]]
+            reply = reply_to(apis.gemini_messages(request["contents"], names))
+            self._answer_gemini(apis.gemini_answer(reply, Handler.number, with_ids="noids" not in self.path))
+            return
+        if "/converse" in self.path:
+            self._answer_converse(apis.converse_answer(reply_to(request["messages"]), Handler.number))
             return
         if self.path.endswith("/responses"):
             reply = reply_to(responses_input(request))
@@ -176,6 +185,26 @@ class Handler(BaseHTTPRequestHandler):
         lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in openai_chunks(answer)]
         self._send("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
 
+    def _answer_anthropic(self, answer: dict[str, object], *, stream: object) -> None:
+        if not stream:
+            self._send("application/json", json.dumps(answer))
+            return
+        lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in apis.anthropic_events(answer)]
+        self._send("text/event-stream", "".join(lines))
+
+    def _answer_gemini(self, answer: dict[str, object]) -> None:
+        if "streamGenerateContent" not in self.path:
+            self._send("application/json", json.dumps(answer))
+            return
+        lines = [f"data: {json.dumps(chunk)}\r\n\r\n" for chunk in apis.gemini_chunks(answer)]
+        self._send("text/event-stream", "".join(lines))
+
+    def _answer_converse(self, answer: dict[str, object]) -> None:
+        if self.path.endswith("/converse"):
+            self._send("application/json", json.dumps(answer))
+        else:
+            self._send("application/vnd.amazon.eventstream", apis.converse_stream(answer))
+
     def _answer_responses(self, answer: dict[str, object], *, stream: object) -> None:
         if not stream:
             self._send("application/json", json.dumps(answer))
@@ -184,8 +213,8 @@ class Handler(BaseHTTPRequestHandler):
         lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered]
         self._send("text/event-stream", "".join(lines))
 
-    def _send(self, kind: str, body: str, *, status: int = 200) -> None:
-        data = body.encode()
+    def _send(self, kind: str, body: str | bytes, *, status: int = 200) -> None:
+        data = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 Reply = tuple[str | None, tuple[tuple[str, str], ...]]
 
-_told: dict[str, list[object]] = {}
-"""What each answer given so far was told and said, for requests that only name the answer before them."""
+_told: dict[object, list[object]] = {}
+"""What each answer given so far was told and said, for requests that name the answer before them or a conversation."""
 
 
 def responses_input(request: dict[str, object]) -> list[object]:
     """All items the request stands for, those of the answers before it included."""
     given = request["input"]
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    return [*_told.get(request.get("previous_response_id"), ()), *items]
+    return [*_told.get(request.get("previous_response_id") or request.get("conversation"), ()), *items]
 
 
 def responses_answer(request: dict[str, object], reply: Reply, number: int) -> dict[str, object]:
@@ -29,7 +29,7 @@ def responses_answer(request: dict[str, object], reply: Reply, number: int) -> d
     for name, city in calls:
         call = {"id": f"fc_{name}", "type": "function_call", "call_id": name, "name": "get_weather"}
         output.append({**call, "arguments": json.dumps({"city": city}), "status": "completed"})
-    _told[f"resp_{number}"] = [*responses_input(request), *output]
+    _told[f"resp_{number}"] = _told[request.get("conversation")] = [*responses_input(request), *output]
     usage = {
         "input_tokens": 40 + 10 * number,
         "input_tokens_details": {"cached_tokens": 3},

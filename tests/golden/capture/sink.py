@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-STACK_TRACES = ("exception.stacktrace", "error.stack_trace")
+LEFT_OUT = ("exception.stacktrace", "error.stack_trace", "user_agent.original")
 TRACED_FILE = re.compile(r'(File \\*")[^"]*/')
 """A file in a stack trace that stands in an error's message, up to the file's own name."""
 
@@ -39,8 +39,8 @@ class Capture:
             resource.attributes.extend(kept)
         written = [span for r in request.resource_spans for s in r.scope_spans for span in s.spans]
         for holder in (*written, *(event for span in written for event in span.events)):
-            # Stack traces hold the paths of the machine that captured; no dialect reads them.
-            kept = [pair for pair in holder.attributes if pair.key not in STACK_TRACES]
+            # Stack traces hold the paths of the machine that captured, user agents its system; no dialect reads them.
+            kept = [pair for pair in holder.attributes if pair.key not in LEFT_OUT]
             del holder.attributes[:]
             for pair in (pair for pair in kept if pair.value.HasField("string_value")):
                 pair.value.string_value = TRACED_FILE.sub(r"\1", pair.value.string_value)

@@ -235,6 +235,12 @@ def test_a_span_of_no_dialect_gives_only_its_place():
     assert Reading(span=reference, context=Context()) == read_span(make_span({"http.method": "GET"}, name="GET /"))
 
 
+def test_a_span_of_no_dialect_says_for_whom_it_is():
+    """An application's own span may carry the session and the user of the calls below it."""
+    held = {"session.id": "s", "user.id": "u", "agent.name": "x"}
+    assert Context(conversation_id="s", user_id="u") == read_span(make_span(held, name="turn")).context
+
+
 @pytest.mark.parametrize(
     ("attributes", "scope", "dialect"),
     [

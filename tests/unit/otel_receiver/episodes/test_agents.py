@@ -168,11 +168,21 @@ def test_context_comes_from_the_nearest_span_that_has_it():
     assert expected == (episode.conversation_id, episode.user_id, episode.agent_name, episode.service_name)
 
 
+def test_an_applications_own_span_names_the_session_last():
+    """A span of no dialect gives what no span of a dialect says: a web server's session need not be the agent's."""
+    around = replace(root(), context=Context(conversation_id="web", user_id="u"))
+    plain = weather_run(context=Context(dialect="openinference"))
+    (bare,) = episodes([around, *plain])
+    named = agent(7, 600, parent=1, context=Context(dialect="openinference", conversation_id="agent's"))
+    (told,) = episodes([around, *plain, named])
+    assert [("web", "u"), ("agent's", "u")] == [(found.conversation_id, found.user_id) for found in (bare, told)]
+
+
 def test_context_of_a_lost_parent_comes_from_the_rest_of_the_trace():
     """A call whose parent never arrived takes what its trace says with one voice, and nothing it disputes."""
-    other = Context(conversation_id="c", user_id="u-2")
+    other = Context(dialect="openinference", conversation_id="c", user_id="u-2")
     readings = [
-        agent(5, 0, 10, parent=77, context=Context(conversation_id="c", user_id="u-1")),
+        agent(5, 0, 10, parent=77, context=replace(other, user_id="u-1")),
         agent(6, 0, 10, parent=77, context=other),
         *weather_run(parent=88, context=Context(dialect="openinference")),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_receiver.dialects.base import Context
 from otel_receiver.episodes.assemble import assemble, trace_links
 from spanloop.records import EndReason, EpisodeStatus
 from tests.unit.otel_receiver.episodes.factories import (
@@ -47,6 +48,43 @@ def test_a_prompt_that_goes_on_by_id_is_made_whole():
     ] == texts(episode.steps[1].messages)
     assert [set(), {"history_repaired"}] == [flags(step) for step in episode.steps]
     assert all(step.trainable for step in episode.steps)
+
+
+def test_results_before_anything_else_go_on_from_the_response_that_called():
+    """A report may leave out the response its request goes on from: only the one that called the tool can be meant."""
+    (episode,) = episodes([root(), first(), second(continues_response_id=None)])
+    assert 4 == len(episode.steps[1].messages)
+    assert [set(), {"history_repaired"}] == [flags(step) for step in episode.steps]
+
+
+def kept(number, at, messages, answer, **fields):
+    """A call of a conversation that the provider keeps."""
+    about = Context(dialect="otel_genai", service_name="svc", conversation_id="c")
+    held = {"response_id": f"r{number}", "continues_conversation": True, "context": about}
+    return call(number, at, messages, answer, **{**held, **fields})
+
+
+def test_a_conversation_at_the_provider_goes_on_from_its_latest_call():
+    """No call names the one before it: their order does, also in another trace."""
+    begun = kept(2, 10, [user("Weather in Paris?")], ACTION)
+    after = kept(3, 30, [TOLD], ANSWER)
+    again = kept(4, 50, [user("And Rome?")], says("Rainy."), trace=2, parent=None)
+    first_turn, second_turn = episodes([root(), begun, after, again])
+    assert [["user: Weather in Paris?"], 3, 5] == [
+        texts(first_turn.steps[0].messages),
+        len(first_turn.steps[1].messages),
+        len(second_turn.steps[0].messages),
+    ]
+    assert {"history_repaired"} == flags(second_turn.steps[0])
+
+
+def test_traces_of_a_conversation_at_the_provider_are_joined():
+    """The last call of a trace and the first of the next name the conversation."""
+    begun = kept(2, 10, [user("Weather in Paris?")], ANSWER, parent=None)
+    again = kept(4, 50, [user("And Rome?")], says("Rainy."), trace=2, parent=None)
+    afters = {link.after_hash for link in trace_links([begun])} - {None}
+    befores = {link.before_hash for link in trace_links([again])} - {None}
+    assert afters & befores
 
 
 def test_a_system_message_that_is_not_repeated_still_holds():

@@ -324,3 +324,19 @@ def test_a_text_without_its_calls_and_results_is_what_was_sent():
     steps = run([says("Let me check."), user("Error: no such city.")])
     assert says("Let me check.") == steps[1].messages[2]
     assert set() == flags(steps[1])
+
+
+def test_text_that_only_later_histories_have_is_restored():
+    """The answer's own report lacks the text beside its calls; the next prompt has it, or shows there was none."""
+    bare = says("", *ACTION.tool_calls)
+    results = (result("c1", "sun"), result("c2", "rain"))
+    told, _ = run([ACTION, *results], action=bare, lossy_output=True)
+    silent, _ = run([bare, *results], action=bare, lossy_output=True)
+    assert ("Let me check.", {"history_repaired"}) == (told.action.text, flags(told))
+    assert ("", set()) == (silent.action.text, flags(silent))
+
+
+def test_text_that_no_history_tells_may_be_lost():
+    """Without a later prompt nobody knows."""
+    (episode,) = episodes([root(), call(2, 10, ASKED, says("", asks("c1", "Paris")), lossy_output=True)])
+    assert "text_dropped" in flags(episode.steps[0])

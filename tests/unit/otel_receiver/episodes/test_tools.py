@@ -236,3 +236,18 @@ def test_a_number_may_be_the_only_argument():
     step = last_step(tool(3, 30, arguments="7", result="sun"), action=says("", *calls))
     assert [("c7", "sun", "ok")] == observed(step)
     assert {"tool_result_missing"} == flags(step)
+
+
+def test_a_tool_with_other_arguments_is_not_carried_out_before_its_call():
+    """A span that ran before the only call of its name, with other arguments, belongs to a call nobody told."""
+    before = tool(3, 5, arguments='{"city": "Oslo"}', result="snow")
+    step = last_step(before, action=says("", asks("c1", "Paris")))
+    assert [] == observed(step)
+    assert {"tool_result_missing"} == flags(step)
+
+
+def test_tools_inside_a_call_that_calls_none_hide_rounds():
+    """An SDK that runs the loop itself tells several rounds as one call: what its last round saw is not told."""
+    folded = call(2, 10, ASKED, says("It is sunny."), took=80)
+    (episode,) = episodes([root(), folded, tool(3, 30, parent=2, arguments='{"city": "Paris"}', result="sun")])
+    assert "history_inconsistent" in flags(episode.steps[0])
