@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from otel_receiver.dialects.base import Context
 from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.json_text import read_json
+from otel_receiver.dialects.notes import is_redacted
 from otel_receiver.dialects.values import as_bool, as_int, as_mapping, as_word, first_present, first_word
 from otel_receiver.spans import Span
 from spanloop.records import Usage
@@ -101,7 +102,12 @@ CONVERSATION_KEYS = (
     "traceloop.association.properties.conversationId",
     "gcp.vertex.agent.session_id",
     "mlflow.trace.session",
+    "session_id",
+    "conversation_id",
+    "thread_id",
 )
+"""Bare words last: Logfire writes an application's baggage under the application's own names."""
+
 USER_KEYS = (
     "user.id",
     "enduser.id",
@@ -115,6 +121,7 @@ USER_KEYS = (
     "traceloop.association.properties.user_id",
     "traceloop.association.properties.userId",
     "mlflow.trace.user",
+    "user_id",
 )
 AGENT_KEYS = (
     "gen_ai.agent.name",
@@ -175,9 +182,9 @@ def context_of(span: Span, dialect: str, *, agent_name: str | None = None) -> Co
         dialect=dialect,
         dialect_version=f"{span.scope_name} {span.scope_version}".strip() or None,
         service_name=service_name_of(span.resource),
-        agent_name=agent_name or first_word(source, *AGENT_KEYS),
-        conversation_id=_conversation(source) or first_word(span.resource, *CONVERSATION_KEYS),
-        user_id=first_word(source, *USER_KEYS) or _resource_user(span.resource),
+        agent_name=agent_name or _identity(source, *AGENT_KEYS),
+        conversation_id=_conversation(source) or _identity(span.resource, *CONVERSATION_KEYS),
+        user_id=_identity(source, *USER_KEYS) or _resource_user(span.resource),
     )
 
 
@@ -189,19 +196,26 @@ def service_name_of(resource: Source) -> str | None:
     return service
 
 
+def _identity(source: Source, *keys: str) -> str | None:
+    """The first name or id among the keys; a mark of redaction is none, or all that are hidden would be one."""
+    return next(
+        (word for key in keys if (word := as_word(source.get(key))) is not None and not is_redacted(word)), None
+    )
+
+
 def _conversation(source: Source) -> str | None:
     """The conversation id among the keys, else in the span's metadata."""
-    found = first_word(source, *CONVERSATION_KEYS)
+    found = _identity(source, *CONVERSATION_KEYS)
     metadata = source.get("metadata")
     if found is None and isinstance(metadata, str) and "_id" in metadata:
         held = as_mapping(read_json(metadata).value)
-        return first_word(held, *METADATA_CONVERSATION_KEYS) if held is not None else None
+        return _identity(held, *METADATA_CONVERSATION_KEYS) if held is not None else None
     return found
 
 
 def _resource_user(resource: Source) -> str | None:
     """The user an application set for its whole process; one SDK writes the word None for no user."""
-    user = first_word(resource, "user.id", "enduser.id", "quotient.user")
+    user = _identity(resource, "user.id", "enduser.id", "quotient.user")
     return None if user == "None" else user
 
 

@@ -12,7 +12,7 @@ from otel_receiver.dialects.candidates import Carried, Carrier
 from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.json_text import JsonProblem, looks_like_json, read_structured
 from otel_receiver.dialects.messages import read_messages, with_system
-from otel_receiver.dialects.notes import REDACTION_MARKERS, Notes
+from otel_receiver.dialects.notes import Notes, is_redacted
 from otel_receiver.dialects.raw import one_answer, read_instructions
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.values import as_items, as_mapping, as_text
@@ -91,7 +91,7 @@ def read_attribute(value: object, notes: Notes, cut: QualityFlag) -> object:
     text = as_text(value)
     if text is None:
         return value
-    if text in REDACTION_MARKERS:
+    if is_redacted(text):
         notes.flag(QualityFlag.CONTENT_REDACTED)
         return None
     if not looks_like_json(text):

@@ -17,6 +17,7 @@ from otel_receiver.dialects.fields import (
 )
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.raw import RawResponse
+from otel_receiver.dialects.scrubbed import holds_scrubbed
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.spans import Span
 from spanloop.records import Message, QualityFlag, ToolDefinition, Usage
@@ -58,6 +59,8 @@ def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
     if evidence.span.dropped_attributes_count:
         notes.flag(QualityFlag.PROMPT_TRUNCATED)
     output = _output(evidence.answer, len(messages), notes)
+    if holds_scrubbed(evidence.span, (*messages, *((output,) if output is not None else ()))):
+        notes.flag(QualityFlag.CONTENT_REDACTED)
     call = ModelCall(
         messages=messages,
         tools=evidence.tools,

@@ -21,6 +21,8 @@ from otel_receiver.dialects.haystack import Haystack
 from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.litellm import LiteLLM
+from otel_receiver.dialects.logfire import Logfire, PendingSpans
+from otel_receiver.dialects.logfire_agents import LogfireAgents
 from otel_receiver.dialects.loose_records import owners
 from otel_receiver.dialects.mlflow import MLflow
 from otel_receiver.dialects.openinference import OpenInference
@@ -38,6 +40,7 @@ from otel_receiver.spans import LogRecord, Span
 from spanloop.records import Feedback
 
 DIALECTS: tuple[Dialect, ...] = (
+    PendingSpans(),
     Langfuse(),
     OpenInference(),
     VercelAI(),
@@ -45,6 +48,8 @@ DIALECTS: tuple[Dialect, ...] = (
     Quotient(),
     AgentLightning(),
     PydanticAI(),
+    LogfireAgents(),
+    Logfire(),
     Strands(),
     GoogleADK(),
     SemanticKernel(),

@@ -15,7 +15,7 @@ dates, memories and user data change between calls, the instructions do not."""
 
 FRAMEWORK_FEEDBACK = re.compile(
     r"\s*(observation\s*:|tool (result|response|output)s?\s*:|validation feedback|\[\[ ## "
-    r"|.*fix the errors and try again\.?\s*$"
+    r"|.*fix the errors and try again\.?\s*$|your previous response failed the application's validation"
     r"|.*(text responses are not permitted|include your response in a tool call|return text or call a tool))",
     re.IGNORECASE | re.DOTALL,
 )
