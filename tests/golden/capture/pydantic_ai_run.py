@@ -28,7 +28,7 @@ TAGS: dict[str, dict[str, object]] = {
     "pyd10_1": {"version": 1},
     "pyd10_1_logs": {"version": 1, "event_mode": "logs"},
     "pyd10_streamed": {},
-    "pyd10_hidden": {"include_content": False},
+    "pyd10_1_hidden": {"version": 1, "include_content": False},
     "pyd3": {"version": 3},
     "pyd4": {"version": 4},
     "pyd6": {"version": 6},
