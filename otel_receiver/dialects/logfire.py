@@ -24,7 +24,7 @@ from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_ids import complete_ids
-from otel_receiver.dialects.values import as_items, as_mapping, compact_json, first_present, first_word
+from otel_receiver.dialects.values import as_items, as_mapping, compact_json, first_word
 from otel_receiver.spans import LogRecord, Span, SpanStatus
 from spanloop.records import Message, QualityFlag, Role, TextPart
 
@@ -110,12 +110,12 @@ def _with_one_answer(span: Span) -> Span:
 
 
 def _response(value: object, *, is_anthropic: bool) -> object:
-    """The response as a message: a streamed one holds its joined text."""
+    """The response as a message: a streamed one holds its joined text, if there was any."""
     held = as_mapping(read_structured(value).value)
-    message = as_mapping(held.get("message")) if held is not None else None
     if held is None or "message" not in held:
-        text = first_present(held, "combined_chunk_content") if held is not None else None
-        return {"role": "assistant", "content": text} if text is not None else value
+        text = held.get("combined_chunk_content") if held is not None else None
+        return value if text is None else {"role": "assistant", "content": text} if text else None
+    message = as_mapping(held["message"])
     if message is not None and is_anthropic:
         calls = [_unwrapped(call) for call in as_items(message.get("tool_calls")) or ()]
         message = {**message, "tool_calls": calls}
