@@ -69,6 +69,20 @@ def test_scrubbed_content_is_redacted(arguments):
     assert {QualityFlag.CONTENT_REDACTED} == read_call(attributes).flags
 
 
+def test_a_providers_own_tool_is_called_before_it_answers():
+    """Call and result of a tool that the provider ran stand in one assistant message."""
+    ran = [
+        {"type": "tool_call", "id": "b", "name": "web_search", "arguments": "{}", "builtin": True},
+        {"type": "tool_call_response", "id": "b", "name": "web_search", "result": "found", "builtin": True},
+        {"type": "tool_call", "id": "c", "name": "f", "arguments": "{}"},
+    ]
+    told = {"type": "tool_call_response", "id": "c", "name": "f", "result": "sunny"}
+    messages = [{"role": "assistant", "parts": ran}, {"role": "tool", "parts": [told]}]
+    call = read_call({"gen_ai.operation.name": "chat", "gen_ai.input.messages": json.dumps(messages)})
+    calls = (("b", "web_search", "{}"), ("c", "f", "{}"))
+    assert [("assistant", *calls), ("tool", ("b", "found")), ("tool", ("c", "sunny"))] == brief(call.messages)
+
+
 def test_usage_of_old_releases_is_in_the_details():
     """Up to 1.0 cached tokens stand among the details, under the provider's own word."""
     call = read_call({"gen_ai.operation.name": "chat", "gen_ai.usage.details.cached_tokens": 8})
