@@ -24,7 +24,7 @@ from otel_receiver.episodes.history import Histories, Turn
 from otel_receiver.episodes.keys import PrefixTree
 from otel_receiver.episodes.offers import offers
 from otel_receiver.episodes.retries import drop_retried
-from otel_receiver.episodes.run_history import restore_from_runs
+from otel_receiver.episodes.run_history import restore_from_runs, with_run_results
 from otel_receiver.episodes.segments import Segment, segments
 from otel_receiver.episodes.steps import UNKNOWN_DIALECT, step
 from otel_receiver.episodes.subagents import ParentFinder
@@ -53,9 +53,10 @@ def assemble(readings: Iterable[Reading], end_reason: EndReason) -> Derivation:
     links = predecessors.links()
     found = segments(calls, links)
     histories = Histories(found, frozenset(predecessors.inconsistent))
-    executions = match_executions(tree, histories.turns.values())
+    turns = with_run_results(histories.turns)
+    executions = match_executions(tree, turns.values())
     gapped = frozenset(predecessors.gapped)
-    builder = _EpisodeBuilder(tree, found, histories.turns, executions, gapped, end_reason)
+    builder = _EpisodeBuilder(tree, found, turns, executions, gapped, end_reason)
     return Derivation(
         episodes=builder.episodes(),
         feedback=_feedback(tree),

@@ -42,6 +42,15 @@ def test_the_last_steps_results_come_from_tool_spans():
     assert set() == flags(step)
 
 
+def test_the_last_steps_results_stand_in_the_runs_messages():
+    """The run's message list has what the model would be shown; of an id that it holds twice the last result counts."""
+    old = [says("", asks("c1", "Oslo")), result("c1", "snow")]
+    run = agent(1, history=(*old, *ASKED, BOTH, result("c1", "sun"), result("c3", "of another call")))
+    (episode,) = episodes([run, call(2, 10, ASKED, BOTH), tool(3, 30, call_id="c1", result="SUN()")])
+    assert [("c1", "sun", "ok")] == observed(episode.steps[0])
+    assert {"tool_result_missing"} == flags(episode.steps[0])
+
+
 def test_a_tool_span_without_an_id_is_matched_by_its_arguments():
     """Name and arguments find the call, whatever the order and the layout; a bare value is the only argument."""
     step = last_step(
