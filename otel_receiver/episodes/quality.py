@@ -154,7 +154,8 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
         },
     ),
     QualityFlag.TOOL_RESULT_MISSING: Meaning(
-        when="A tool call of the action has a result neither in a later history, nor in its run's messages, nor on a tool span.",
+        when="A tool call of the action has a result neither in a later history, nor in its run's messages, nor on a "
+        "tool span.",
         effect=f"{STILL_TRAINABLE} The recorded outcome of this action is not known in full.",
         advice="Instrument the tools, so that results of a last call are seen, and keep unsampled traces whole.",
     ),
