@@ -12,21 +12,17 @@ from dataclasses import replace
 from itertools import takewhile
 
 from otel_receiver.dialects.base import Blob, ModelCall, Reading
-from otel_receiver.dialects.candidates import Carried
 from otel_receiver.dialects.fields import context_of, has_usage
-from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.genai import Kind, kind_of, read_call
-from otel_receiver.dialects.genai_parts import OUTPUT, read_attribute
+from otel_receiver.dialects.genai_parts import INPUT, OUTPUT, read_attribute
 from otel_receiver.dialects.json_text import read_structured
-from otel_receiver.dialects.messages import join, read_messages
-from otel_receiver.dialects.model_call import CallEvidence, build_call
+from otel_receiver.dialects.model_call import completed_usage
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
-from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.values import as_items, as_mapping, compact_json, first_word
 from otel_receiver.spans import LogRecord, Span, SpanStatus
-from spanloop.records import Message, QualityFlag, Role, TextPart
+from spanloop.records import Message, QualityFlag, TextPart
 
 Source = Mapping[str, object]
 
@@ -72,12 +68,12 @@ class Logfire:
         reading = Reading(span=span_ref(span), context=context_of(span, self.name))
         if span.name.startswith(_NO_CALLS):
             return reading
-        if REQUEST_DATA not in span.attributes:
-            call, blobs = read_event_list(span)
-        else:
-            call, blobs = _read_raw(span, logs)
-            if not _is_answered(span, call):
-                return reading
+        is_listed = EVENTS in span.attributes and INPUT not in span.attributes
+        call, blobs = _read_events(span, logs) if is_listed else _read_raw(span, logs)
+        # Without a raw request, as in 4.10, nothing else will tell of a streamed answer.
+        if REQUEST_DATA in span.attributes and not _is_answered(span, call):
+            return reading
+        call = _completed(span, call)
         return replace(reading, model_calls=(call,), blobs=blobs)
 
 
@@ -89,14 +85,20 @@ def _is_answered(span: Span, call: ModelCall) -> bool:
 
 def _read_raw(span: Span, logs: tuple[LogRecord, ...]) -> tuple[ModelCall, tuple[Blob, ...]]:
     attributes = span.attributes
-    request = as_mapping(read_structured(attributes[REQUEST_DATA]).value) or {}
     is_anthropic = span.scope_name.endswith(_ANTHROPIC)
-    raw = RawValues(attributes[REQUEST_DATA], _response(attributes.get(RESPONSE_DATA), is_anthropic=is_anthropic))
+    raw = RawValues(attributes.get(REQUEST_DATA), _response(attributes.get(RESPONSE_DATA), is_anthropic=is_anthropic))
     call, blobs = read_call(_with_one_answer(span), logs, extra=raw)
-    model = call.model or first_word(request, "model")
-    is_second = attributes.get(SPAN_TYPE) == "log"
-    streamed = call.streamed if call.streamed is not None else is_second or request.get("stream") is True
-    return replace(call, model=model, streamed=streamed), blobs
+    if is_anthropic:  # whose counts as attributes, in some versions, leave out what the cache gave
+        call = replace(call, usage=completed_usage(raw.about.usage, call.usage))
+    return call, blobs
+
+
+def _completed(span: Span, call: ModelCall) -> ModelCall:
+    """The call with the model and the streaming that the raw request tells."""
+    request = as_mapping(read_structured(span.attributes.get(REQUEST_DATA)).value) or {}
+    is_streamed = span.attributes.get(SPAN_TYPE) == "log" or request.get("stream") is True
+    streamed = call.streamed if call.streamed is not None or not request else is_streamed
+    return replace(call, model=call.model or first_word(request, "model"), streamed=streamed)
 
 
 def _with_one_answer(span: Span) -> Span:
@@ -132,28 +134,25 @@ def _unwrapped(call: object) -> object:
     return {**held, "function": {**function, "arguments": compact_json(arguments["input"])}}
 
 
-def read_event_list(span: Span, *, raw: RawValues | None = None) -> tuple[ModelCall, tuple[Blob, ...]]:
-    """A call whose messages are one list of events; `raw` is what else the span tells of request and response."""
+def _read_events(span: Span, logs: tuple[LogRecord, ...]) -> tuple[ModelCall, tuple[Blob, ...]]:
+    """A call whose messages are one list of events: the answer is what has no mark but its place at the end."""
     notes = Notes()
     held = as_items(read_attribute(span.attributes[EVENTS], notes, QualityFlag.PROMPT_TRUNCATED)) or ()
     events = [as_mapping(event) or {} for event in held]
     choices = [event for event in events if "message" in event]
-    told = read_messages([_message(event) for event in events if "message" not in event], notes)
-    prompt, answer = (told, _joined(choices, notes)) if choices else _split(told)
-    call, blobs = build_call(
-        CallEvidence(
-            span=span,
-            source=span.attributes,
-            prompt=Carried(messages=complete_ids(prompt, notes), notes=notes),
-            answer=Carried(messages=(answer,), notes=Notes()) if answer is not None else None,
-            tools=raw.tools(notes) if raw is not None else None,
-            notes=notes,
-            raw=raw.about if raw is not None else None,
-            continues_response_id=raw.continues_response_id if raw is not None else None,
-        )
-    )
-    reasons = (finish_reason(event.get("finish_reason")) for event in choices)
-    return replace(call, finish_reason=call.finish_reason or next(filter(None, reasons), None)), blobs
+    told = [event for event in events if "message" not in event]
+    said = [] if choices else list(takewhile(_is_the_models, reversed(told)))[::-1]
+    request = {"messages": [_message(event) for event in told[: len(told) - len(said)]]}
+    answer = {"messages": [_message(event) for event in said]} if said else _first_choice(choices)
+    call, blobs = read_call(span, logs, notes=notes, extra=RawValues(request, answer))
+    return (call if call.output is None else replace(call, output=_in_one_text(call.output))), blobs
+
+
+def _is_the_models(event: Source) -> bool:
+    """Whether the model said it; of an item of no known kind its own type tells."""
+    item = as_mapping(event.get("data")) or {}
+    is_item = first_word(event, "event.name") == _UNKNOWN_EVENT and not str(item.get("type")).endswith("output")
+    return event.get("role") == "assistant" or is_item
 
 
 def _message(event: Source) -> object:
@@ -166,19 +165,13 @@ def _message(event: Source) -> object:
     return {**event, "tool_call_id": event["id"]} if event.get("role") == "tool" and "id" in event else event
 
 
-def _split(messages: Sequence[Message]) -> tuple[tuple[Message, ...], Message | None]:
-    """The prompt, and the answer at its end."""
-    if messages and messages[-1].role is Role.ASSISTANT:
-        return tuple(messages[:-1]), messages[-1]
-    return tuple(messages), None
-
-
-def _joined(choices: Sequence[Source], notes: Notes) -> Message | None:
+def _first_choice(choices: Sequence[Source]) -> Source | None:
     """The first choice: of a stream, a choice for each chunk up to the one that ended it."""
-    chunks = list(takewhile(lambda choice: choice.get("finish_reason") is None, choices))
-    held = [choice["message"] for choice in choices[: len(chunks) + 1]]
-    said = [message for item in held for message in read_messages([item], notes, default=Role.ASSISTANT)]
-    return _in_one_text(join(*said)) if said else None
+    pieces = list(takewhile(lambda choice: choice.get("finish_reason") is None, choices))
+    held = choices[: len(pieces) + 1]
+    if not held:
+        return None
+    return {"messages": [choice["message"] for choice in held], "finish_reason": held[-1].get("finish_reason")}
 
 
 def _in_one_text(message: Message) -> Message:
