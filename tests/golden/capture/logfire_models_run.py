@@ -1,11 +1,13 @@
 """Logfire's instrumentations of model clients: logfire[google-genai,litellm] 5.4, openai, anthropic, google-genai<3.
 
 `python -m tests.golden.capture.logfire_models_run FOLDER TAG`; the tag names the client and how it answers, with
-`logfire4_` what logfire 4.10.0 wrote (openai 1.109.1, anthropic 0.69.0, google-genai 1.39.1). The session and the user
-are baggage, which Logfire writes on every span; what looks like a session it scrubs in all but its own clients' spans.
+`logfire4_` what logfire 4.10.0 wrote (openai 1.109.1, anthropic 0.69.0, google-genai 1.39.1), with `logfire422_` and
+`logfire437_` what 4.22.0 and 4.37.0 wrote (openai 2.29.0, anthropic 0.89.0). The session and the user are baggage, which
+Logfire writes on every span; what looks like a session it scrubs in all but its own clients' spans.
 """
 
 import os
+import re
 import sys
 from types import SimpleNamespace
 
@@ -78,7 +80,7 @@ if __name__ == "__main__":
     capture = Capture(tag)
     processor = SimpleSpanProcessor(capture.exporter)
     logfire.configure(send_to_logfire=False, console=False, service_name=tag, additional_span_processors=[processor])
-    run = CLIENTS[tag.removesuffix("_streamed").replace("logfire4", "logfire")]
+    run = CLIENTS[re.sub(r"^logfire\d+", "logfire", tag.removesuffix("_streamed"))]
     with logfire.set_baggage(session_id="sess-l", user_id="u-l"):
         run(logfire_server.start(), stream=tag.endswith("streamed"))
     logfire.force_flush()

@@ -153,6 +153,24 @@ def test_old_logfire_writes_responses_as_one_list_of_events():
     assert (brief(call.messages), None) == (brief(unanswered.messages), unanswered.output)
 
 
+def test_an_event_list_beside_a_raw_request():
+    """From 4.2x on the raw request names the model and streaming: a streamed request has its answer in another span."""
+    answer = {"event.name": "gen_ai.assistant.message", "content": "Sunny.", "role": "assistant"}
+    request = {"request_data": '{"model":"m","stream":true}', "events": json.dumps(RESPONSES_EVENTS)}
+    assert () == read_span(make_span(request, scope_name="logfire.openai")).model_calls
+    call = read_call({**request, "events": json.dumps([*RESPONSES_EVENTS, answer])}, "logfire.openai")
+    assert ("Sunny.", "m", True) == (call.output.text, call.model, call.streamed)
+
+
+def test_anthropics_raw_counts_are_whole():
+    """In 4.22 the attribute leaves out what the cache gave; the response's own counts do not."""
+    answer = {"message": {"role": "assistant", "content": "Hi"}}
+    answer["usage"] = {"input_tokens": 50, "cache_read_input_tokens": 3, "output_tokens": 9}
+    attributes = {"request_data": "{}", "response_data": json.dumps(answer), "gen_ai.usage.input_tokens": 50}
+    usage = read_call(attributes, "logfire.anthropic").usage
+    assert Usage(input_tokens=53, output_tokens=9, cache_read_tokens=3) == usage
+
+
 def test_logfire_makes_one_list_of_geminis_events():
     """Gemini's contents stand in messages without names, a streamed answer as a choice for each chunk."""
     asked = [
