@@ -13,7 +13,7 @@ from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.json_text import JsonProblem, looks_like_json, read_structured
 from otel_receiver.dialects.messages import read_messages, with_system
 from otel_receiver.dialects.notes import Notes, is_redacted
-from otel_receiver.dialects.raw import one_answer, read_instructions
+from otel_receiver.dialects.raw import one_turn, read_instructions
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.values import as_items, as_mapping, as_text
 from otel_receiver.spans import LogRecord, Span
@@ -77,10 +77,9 @@ def read_answer(place: Source) -> Carried:
     body = read_attribute(place.get(OUTPUT), notes, QualityFlag.OUTPUT_TRUNCATED)
     items = as_items(body)
     first = items[0] if items else body if items is None else None
-    message = one_answer(first, notes)
     said = as_mapping(first)
     return Carried(
-        messages=(message,) if message is not None else (),
+        messages=one_turn(first, notes),
         notes=notes,
         finish_reason=finish_reason(said.get("finish_reason")) if said is not None else None,
     )

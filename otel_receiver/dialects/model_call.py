@@ -65,6 +65,7 @@ def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
         messages=messages,
         tools=evidence.tools,
         output=output,
+        own_results=evidence.answer.messages[1:] if evidence.answer is not None else (),
         finish_reason=_finish_reason(evidence),
         model=request_model_of(evidence.source) or evidence.model,
         response_model=response_model_of(evidence.source) or _raw(evidence).model or evidence.response_model,

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from otel_receiver.dialects.base import Reading
 from otel_receiver.episodes.auxiliary import auxiliary_segments
-from otel_receiver.episodes.calls import Call, calls_of, is_output_tool
+from otel_receiver.episodes.boundaries import awaited
+from otel_receiver.episodes.calls import Call, calls_of
 from otel_receiver.episodes.chains import Predecessors
 from otel_receiver.episodes.continued import restore_continued
 from otel_receiver.episodes.conversations import Conversation, conversations
@@ -176,8 +177,7 @@ class _EpisodeBuilder:
             return EpisodeStatus.INCOMPLETE
         if last.action is None:
             return EpisodeStatus.OK if last.finish_reason == "stop" else EpisodeStatus.INCOMPLETE
-        waiting = [part for part in last.action.tool_calls if not is_output_tool(part.name)]
-        return EpisodeStatus.INCOMPLETE if waiting else EpisodeStatus.OK
+        return EpisodeStatus.INCOMPLETE if awaited(call, last.action) else EpisodeStatus.OK
 
     def _run_failed(self, segment: Segment) -> bool:
         """Whether the agent span, or without one the root, failed and this was its last episode."""

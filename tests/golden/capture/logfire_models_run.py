@@ -2,8 +2,8 @@
 
 `python -m tests.golden.capture.logfire_models_run FOLDER TAG`; the tag names the client and how it answers, with
 `logfire4_` what logfire 4.10.0 wrote (openai 1.109.1, anthropic 0.69.0, google-genai 1.39.1), with `logfire422_` and
-`logfire437_` what 4.22.0 and 4.37.0 wrote (openai 2.29.0, anthropic 0.89.0). The session and the user are baggage, which
-Logfire writes on every span; what looks like a session it scrubs in all but its own clients' spans.
+`logfire437_` what 4.22.0 and 4.37.0 wrote (openai 2.29.0, anthropic 0.89.0). The session and the user are baggage,
+which Logfire writes on every span; what looks like a session it scrubs in all but its own clients' spans.
 """
 
 import os

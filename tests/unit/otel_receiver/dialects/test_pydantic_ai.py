@@ -81,6 +81,9 @@ def test_a_providers_own_tool_is_called_before_it_answers():
     call = read_call({"gen_ai.operation.name": "chat", "gen_ai.input.messages": json.dumps(messages)})
     calls = (("b", "web_search", "{}"), ("c", "f", "{}"))
     assert [("assistant", *calls), ("tool", ("b", "found")), ("tool", ("c", "sunny"))] == brief(call.messages)
+    output = json.dumps([{"role": "assistant", "parts": ran}])
+    call = read_call({"gen_ai.operation.name": "chat", "gen_ai.output.messages": output})
+    assert [("assistant", *calls), ("tool", ("b", "found"))] == brief([call.output, *call.own_results])
 
 
 def test_usage_of_old_releases_is_in_the_details():

@@ -14,6 +14,7 @@ from tests.unit.otel_receiver.episodes.factories import (
     result,
     root,
     says,
+    spans,
     texts,
     tool,
     user,
@@ -245,3 +246,13 @@ def test_a_number_may_be_the_only_argument():
     step = last_step(tool(3, 30, arguments="7", result="sun"), action=says("", *calls))
     assert [("c7", "sun", "ok")] == observed(step)
     assert {"tool_result_missing"} == flags(step)
+
+
+def test_a_tool_that_the_provider_ran_keeps_no_answer_waiting():
+    """Its result came within the answer: the step has answered, and a question after it is the next request."""
+    action = says("It is sunny.", asks("b", "Paris", "web_search"))
+    first = call(2, 10, ASKED, action, own_results=(result("b", "sun"),))
+    later = [*ASKED, action, result("b", "sun"), user("And Rome?")]
+    one, two = episodes([root(), first, call(3, 30, later, says("Rain."))])
+    assert ([("b", "sun", "unknown")], EpisodeStatus.OK, [3]) == (observed(one.steps[0]), one.status, spans(two))
+    assert set() == flags(one.steps[0])
