@@ -29,6 +29,7 @@ from otel_receiver.dialects.openinference import OpenInference
 from otel_receiver.dialects.openlit import OpenLIT
 from otel_receiver.dialects.openllmetry import OpenLLMetry
 from otel_receiver.dialects.pydantic_ai import PydanticAI
+from otel_receiver.dialects.pydantic_evals import PydanticEvals
 from otel_receiver.dialects.quotient import Quotient
 from otel_receiver.dialects.references import ReferenceRoot, resolve
 from otel_receiver.dialects.retrieval import VectorStore
@@ -48,6 +49,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Quotient(),
     AgentLightning(),
     PydanticAI(),
+    PydanticEvals(),
     LogfireAgents(),
     Logfire(),
     Strands(),

@@ -9,7 +9,7 @@ import pytest
 from otel_receiver.dialects.registry import read_span
 from otel_receiver.spans import SpanStatus
 from spanloop.records import QualityFlag, ToolStatus, Usage
-from tests.unit.otel_receiver.dialects.factories import brief, make_span
+from tests.unit.otel_receiver.dialects.factories import SPAN, brief, make_span
 
 SCRUBBED = "[Scrubbed due to 'session']"
 
@@ -262,3 +262,33 @@ def test_logfires_agents_tools_agents_and_traces():
     assert ("g", None, False) == (trace.context.conversation_id, trace.context.agent_name, trace.agent.is_agent)
     guard = read_span(make_span({"name": "g"}, name="Guardrail {name!r} {triggered=}", **AGENTS))
     assert guard.agent.auxiliary
+
+
+EVALS = {"scope_name": "pydantic-evals"}
+
+
+def test_pydantic_evals_findings_are_feedback_on_the_case():
+    """An assertion scores 1 or 0; a finding names its evaluator and may say why."""
+
+    def found(value, reason=None):
+        return {"value": value, "reason": reason, "source": {"name": "Judge", "arguments": None}}
+
+    attributes = {
+        "assertions": json.dumps({"sunny": found(value=False, reason="No sun.")}),
+        "scores": json.dumps({"length": found(0.5)}),
+        "labels": json.dumps({"mood": found("good")}),
+    }
+    told = read_span(make_span(attributes, name="case: {case_name}", **EVALS)).feedback
+    shown = [(item.name, item.score, item.label, item.comment, item.source, item.span_id) for item in told]
+    assert [
+        ("sunny", 0.0, None, "No sun.", "judge", SPAN),
+        ("length", 0.5, None, None, "judge", SPAN),
+        ("mood", None, "good", None, "judge", SPAN),
+    ] == shown
+
+
+def test_calls_below_an_evaluator_are_not_the_policys():
+    """A judge's calls run inside its evaluator's span; the task's do not."""
+    judge = read_span(make_span({}, name="evaluator: {evaluator_name}", **EVALS))
+    task = read_span(make_span({}, name="execute {task}", **EVALS))
+    assert (True, False) == (judge.agent.auxiliary, task.agent.auxiliary)
