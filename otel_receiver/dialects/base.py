@@ -59,6 +59,8 @@ class ModelCall:
     tools: tuple[ToolDefinition, ...] | None = None
     """`None`: this span does not say which tools were offered."""
     output: Message | None = None
+    own_results: tuple[Message, ...] = ()
+    """Results within the answer: of those of its calls that the provider ran itself, as web searches."""
     finish_reason: str | None = None
     """Normalised to stop, length, tool_calls, content_filter where it is one of these."""
     model: str | None = None

@@ -67,7 +67,7 @@ def _annotations(span: Span) -> list[Feedback]:
         for index, entry in enumerate(listed.entries):
             held = {key.removeprefix(head): value for key, value in entry.items()}
             found.append(
-                _feedback(f"{span.trace_id}{span.span_id}{prefix}{index}", held, _target(span, scope), _end(span))
+                judgement(f"{span.trace_id}{span.span_id}{prefix}{index}", held, _target(span, scope), _end(span))
             )
     return [feedback for feedback in found if feedback is not None]
 
@@ -94,7 +94,7 @@ def _rewards(span: Span) -> list[Feedback]:
         elif key in ("span_id", "trace_id"):
             target[key] = value
     found = (
-        _feedback(f"{span.trace_id}{span.span_id}{REWARD}{index}", _reward(entry), target, _end(span))
+        judgement(f"{span.trace_id}{span.span_id}{REWARD}{index}", _reward(entry), target, _end(span))
         for index, entry in enumerate(lists[REWARD].entries)
     )
     return [feedback for feedback in found if feedback is not None]
@@ -110,7 +110,7 @@ def _evaluations(span: Span) -> list[Feedback]:
     for index, event in enumerate(event for event in span.events if event.name == EVALUATION_EVENT):
         target = {**_target(span, Scope.SPAN), "response_id": first_word(event.attributes, RESPONSE_ID)}
         key = f"{span.trace_id}{span.span_id}{EVALUATION_EVENT}{index}"
-        found.append(_feedback(key, _evaluation(event.attributes), target, event.time_unix_nano or _end(span)))
+        found.append(judgement(key, _evaluation(event.attributes), target, event.time_unix_nano or _end(span)))
     return [feedback for feedback in found if feedback is not None]
 
 
@@ -125,7 +125,7 @@ def _log_evaluation(record: LogRecord) -> Feedback | None:
     }
     held = _evaluation(record.attributes)
     key = f"{record.trace_id}{record.span_id}{time}{compact_json(dict(sorted(record.attributes.items())))}"
-    return _feedback(key, held, target, time)
+    return judgement(key, held, target, time)
 
 
 def _evaluation(source: Source) -> Source:
@@ -139,7 +139,7 @@ def _evaluation(source: Source) -> Source:
     }
 
 
-def _feedback(key: str, held: Source, target: Mapping[str, str | None], time: int | None) -> Feedback | None:
+def judgement(key: str, held: Source, target: Mapping[str, str | None], time: int | None) -> Feedback | None:
     """The judgement; `None` when it says nothing or has no target."""
     score, label = as_float(held.get("score")), as_word(held.get("label"))
     comment = as_text(held.get("explanation")) or None

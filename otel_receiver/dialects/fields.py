@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from otel_receiver.dialects.base import Context
 from otel_receiver.dialects.finish import finish_reasons
 from otel_receiver.dialects.json_text import read_json
+from otel_receiver.dialects.notes import is_redacted
 from otel_receiver.dialects.values import as_bool, as_int, as_mapping, as_word, first_present, first_word
 from otel_receiver.spans import Span
 from spanloop.records import Usage
@@ -54,6 +55,9 @@ CACHE_READ_KEYS = (
     "ai.usage.cachedInputTokens",
     "ai.usage.inputTokenDetails.cacheReadTokens",
     "gen_ai.usage.details.cache_read_tokens",
+    "gen_ai.usage.details.cached_tokens",
+    "gen_ai.usage.details.cache_read_input_tokens",
+    "gen_ai.usage.details.cached_content_tokens",
 )
 CACHE_WRITE_KEYS = (
     "gen_ai.usage.cache_creation.input_tokens",
@@ -61,6 +65,8 @@ CACHE_WRITE_KEYS = (
     "gen_ai.usage.cache_creation_input_tokens",
     "llm.token_count.prompt_details.cache_write",
     "ai.usage.inputTokenDetails.cacheWriteTokens",
+    "gen_ai.usage.details.cache_write_tokens",
+    "gen_ai.usage.details.cache_creation_input_tokens",
 )
 REASONING_KEYS = (
     "gen_ai.usage.reasoning.output_tokens",
@@ -71,6 +77,7 @@ REASONING_KEYS = (
     "ai.usage.reasoningTokens",
     "ai.usage.outputTokenDetails.reasoningTokens",
     "gen_ai.usage.details.reasoning_tokens",
+    "gen_ai.usage.details.thoughts_tokens",
     "llm.usage.reasoning_tokens",
 )
 
@@ -101,7 +108,12 @@ CONVERSATION_KEYS = (
     "traceloop.association.properties.conversationId",
     "gcp.vertex.agent.session_id",
     "mlflow.trace.session",
+    "session_id",
+    "conversation_id",
+    "thread_id",
 )
+"""Bare words last: Logfire writes an application's baggage under the application's own names."""
+
 USER_KEYS = (
     "user.id",
     "enduser.id",
@@ -115,6 +127,7 @@ USER_KEYS = (
     "traceloop.association.properties.user_id",
     "traceloop.association.properties.userId",
     "mlflow.trace.user",
+    "user_id",
 )
 AGENT_KEYS = (
     "gen_ai.agent.name",
@@ -175,9 +188,9 @@ def context_of(span: Span, dialect: str, *, agent_name: str | None = None) -> Co
         dialect=dialect,
         dialect_version=f"{span.scope_name} {span.scope_version}".strip() or None,
         service_name=service_name_of(span.resource),
-        agent_name=agent_name or first_word(source, *AGENT_KEYS),
-        conversation_id=_conversation(source) or first_word(span.resource, *CONVERSATION_KEYS),
-        user_id=first_word(source, *USER_KEYS) or _resource_user(span.resource),
+        agent_name=agent_name or _identity(source, *AGENT_KEYS),
+        conversation_id=_conversation(source) or _identity(span.resource, *CONVERSATION_KEYS),
+        user_id=_identity(source, *USER_KEYS) or _resource_user(span.resource),
     )
 
 
@@ -197,19 +210,26 @@ def service_name_of(resource: Source) -> str | None:
     return service
 
 
+def _identity(source: Source, *keys: str) -> str | None:
+    """The first name or id among the keys; a mark of redaction is none, or all that are hidden would be one."""
+    return next(
+        (word for key in keys if (word := as_word(source.get(key))) is not None and not is_redacted(word)), None
+    )
+
+
 def _conversation(source: Source) -> str | None:
     """The conversation id among the keys, else in the span's metadata."""
-    found = first_word(source, *CONVERSATION_KEYS)
+    found = _identity(source, *CONVERSATION_KEYS)
     metadata = source.get("metadata")
     if found is None and isinstance(metadata, str) and "_id" in metadata:
         held = as_mapping(read_json(metadata).value)
-        return first_word(held, *METADATA_CONVERSATION_KEYS) if held is not None else None
+        return _identity(held, *METADATA_CONVERSATION_KEYS) if held is not None else None
     return found
 
 
 def _resource_user(resource: Source) -> str | None:
     """The user an application set for its whole process; one SDK writes the word None for no user."""
-    user = first_word(resource, "user.id", "enduser.id", "quotient.user")
+    user = _identity(resource, "user.id", "enduser.id", "quotient.user")
     return None if user == "None" else user
 
 

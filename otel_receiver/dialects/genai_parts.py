@@ -13,8 +13,8 @@ from otel_receiver.dialects.fields import finish_reasons_of
 from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.json_text import JsonProblem, looks_like_json, read_structured
 from otel_receiver.dialects.messages import read_messages, with_system
-from otel_receiver.dialects.notes import REDACTION_MARKERS, Notes
-from otel_receiver.dialects.raw import one_answer, read_instructions
+from otel_receiver.dialects.notes import Notes, is_redacted
+from otel_receiver.dialects.raw import one_turn, read_instructions
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.values import as_int, as_items, as_mapping, as_text
 from otel_receiver.spans import LogRecord, Span
@@ -80,9 +80,8 @@ def read_answer(place: Source) -> Carried:
     body = read_attribute(place.get(OUTPUT), notes, QualityFlag.OUTPUT_TRUNCATED)
     items = as_items(body)
     choice = (body,) if items is None else _first_choice(items, place)
-    message = one_answer(choice, notes) if body is not None else None
     return Carried(
-        messages=(message,) if message is not None else (),
+        messages=one_turn(choice, notes) if body is not None else (),
         notes=notes,
         finish_reason=next((reason for item in choice if (reason := _reason(item)) is not None), None),
     )
@@ -108,7 +107,7 @@ def read_attribute(value: object, notes: Notes, cut: QualityFlag) -> object:
     text = as_text(value)
     if text is None:
         return value
-    if text in REDACTION_MARKERS:
+    if is_redacted(text):
         notes.flag(QualityFlag.CONTENT_REDACTED)
         return None
     if not looks_like_json(text):

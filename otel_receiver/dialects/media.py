@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 
-from otel_receiver.dialects.notes import REDACTION_MARKERS, Notes
+from otel_receiver.dialects.notes import Notes, is_redacted
 from otel_receiver.dialects.values import as_mapping, as_text, first_present, first_word
 from spanloop.records import MediaKind, MediaPart, QualityFlag
 
@@ -18,7 +18,7 @@ _KIND_WORDS = (
     ("pdf", MediaKind.DOCUMENT),
 )
 _ADDRESS_KEYS = ("uri", "url", "file_uri", "fileUri", "file_id", "fileId", "image_url", "image.image.url", "audio.url")
-_BYTES_KEYS = ("data", "content", "bytes", "base64", "file_data", "blob")
+_BYTES_KEYS = ("data", "content", "bytes", "base64", "file_data", "blob", "binary_content")
 _NESTED_KEYS = (
     "image_url",
     "image",
@@ -60,7 +60,9 @@ def _holders(part: Mapping[str, object]) -> tuple[Mapping[str, object], ...]:
 def _kind(part: Mapping[str, object]) -> MediaKind:
     """What the part holds, by its type, modality, MIME type or keys."""
     said = " ".join(
-        word for word in (first_word(part, key) for key in ("modality", "type", *_MIME_KEYS)) if word is not None
+        word
+        for word in (first_word(part, key) for key in ("modality", "type", "kind", *_MIME_KEYS))
+        if word is not None
     )
     hints = f"{said} {' '.join(part)}".lower()
     return next((kind for word, kind in _KIND_WORDS if word in hints), MediaKind.FILE)
@@ -71,7 +73,7 @@ def _from_holder(holder: Mapping[str, object], kind: MediaKind, mime: str | None
     address = first_word(holder, *_ADDRESS_KEYS)
     if address is not None and address.startswith("data:"):
         return _from_data_uri(address, kind, mime, notes)
-    if address in REDACTION_MARKERS:
+    if address is not None and is_redacted(address):
         notes.flag(QualityFlag.CONTENT_REDACTED, QualityFlag.MEDIA_MISSING)
         return MediaPart(kind=kind, mime_type=mime)
     if address is not None:
@@ -88,7 +90,7 @@ def _from_data_uri(address: str, kind: MediaKind, mime: str | None, notes: Notes
 def _from_bytes(value: object, kind: MediaKind, mime: str | None, notes: Notes) -> MediaPart | None:
     """The part with these bytes, raw or in base64; `None` when it is neither."""
     text = as_text(value)
-    if text in REDACTION_MARKERS:
+    if text is not None and is_redacted(text):
         notes.flag(QualityFlag.CONTENT_REDACTED, QualityFlag.MEDIA_MISSING)
         return MediaPart(kind=kind, mime_type=mime)
     if text:

@@ -81,11 +81,15 @@ def read_message(value: object, notes: Notes, *, default: Role = Role.USER) -> t
 
 
 def build(role: Role, parts: Iterable[Part], *, name: str | None = None) -> tuple[Message, ...]:
-    """Messages of these parts in canonical order: results apart, each a tool message; calls only the assistant's."""
+    """Messages of these parts in canonical order: results apart, each a tool message; calls only the assistant's.
+
+    A result stands before what is said beside it, but after a call that it answers: providers run tools within a turn.
+    """
     parts = tuple(parts)
-    results = [part for part in parts if isinstance(part, ToolResult)]
     rest = tuple(part for part in parts if not isinstance(part, ToolResult))
-    messages = [Message(role=Role.TOOL, parts=(result,), name=result.name) for result in results]
+    calls = {part.id for part in rest if isinstance(part, ToolCall)}
+    results = [Message(role=Role.TOOL, parts=(part,), name=part.name) for part in parts if isinstance(part, ToolResult)]
+    messages = [message for message in results if not _answers(message, calls)]
     if role is Role.TOOL:
         role = Role.USER  # what stands beside a result is said to the model, and a tool message holds a result alone
     if any(isinstance(part, ToolCall) for part in rest):
@@ -93,7 +97,12 @@ def build(role: Role, parts: Iterable[Part], *, name: str | None = None) -> tupl
     if rest or not results:
         ordered = tuple(sorted(rest, key=_rank)) if role is Role.ASSISTANT and len(rest) > 1 else rest
         messages.append(Message(role=role, parts=ordered, name=name))
-    return tuple(messages)
+    return (*messages, *(message for message in results if _answers(message, calls)))
+
+
+def _answers(message: Message, calls: set[str]) -> bool:
+    result = message.tool_result
+    return result is not None and result.call_id in calls
 
 
 def join_adjacent(messages: Sequence[Message]) -> tuple[Message, ...]:

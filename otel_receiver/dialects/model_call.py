@@ -17,6 +17,7 @@ from otel_receiver.dialects.fields import (
 )
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.raw import RawResponse
+from otel_receiver.dialects.scrubbed import holds_scrubbed
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.spans import Span
 from spanloop.records import Message, QualityFlag, ToolDefinition, Usage
@@ -59,10 +60,13 @@ def build_call(evidence: CallEvidence) -> tuple[ModelCall, tuple[Blob, ...]]:
     if evidence.span.dropped_attributes_count:
         notes.flag(QualityFlag.PROMPT_TRUNCATED)
     output = _output(evidence.answer, len(messages), notes)
+    if holds_scrubbed(evidence.span, (*messages, *((output,) if output is not None else ()))):
+        notes.flag(QualityFlag.CONTENT_REDACTED)
     call = ModelCall(
         messages=messages,
         tools=evidence.tools,
         output=output,
+        own_results=evidence.answer.messages[1:] if evidence.answer is not None else (),
         finish_reason=_finish_reason(evidence),
         model=request_model_of(evidence.source) or evidence.model,
         response_model=response_model_of(evidence.source) or _raw(evidence).model or evidence.response_model,

@@ -10,8 +10,16 @@ from spanloop.records import QualityFlag
 REDACTION_MARKERS = frozenset({"__REDACTED__", "[REDACTED]", "<REDACTED>", "<redacted>"})
 """What senders write in place of content they hide."""
 
+SCRUBBED_MARK = "[Scrubbed due to "
+"""Begins what Logfire writes in place of a value that looks like a secret, also deep inside a structure."""
+
 UNSERIALISABLE_MARKERS = frozenset({"<not serializable>"})
 """What senders write in place of content they could not write."""
+
+
+def is_redacted(text: str) -> bool:
+    """Whether a marker stands where the value was."""
+    return text in REDACTION_MARKERS or text.startswith(SCRUBBED_MARK)
 
 
 class Notes:
@@ -50,6 +58,8 @@ class Notes:
 
     def check_text(self, text: str) -> None:
         """Flag a redaction marker that stands where content was."""
+        if text.startswith(SCRUBBED_MARK):
+            self.flag(QualityFlag.CONTENT_REDACTED)
         if len(text) > 32:
             return
         if text in REDACTION_MARKERS:

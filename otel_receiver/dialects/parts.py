@@ -42,13 +42,18 @@ def read_part(value: object, notes: Notes) -> tuple[Part, ...]:
     if part is None:
         notes.flag(QualityFlag.MESSAGE_UNPARSED)
         return ()
-    reader = _BY_TYPE.get((as_word(part.get("type")) or "").lower().replace("-", "_"))
+    reader = _BY_TYPE.get(_type_of(part, "type")) or _BY_TYPE.get(_type_of(part, "kind"))
     if reader is None:
         reader = next((read for key, read in _BY_KEY if part.get(key) is not None), None)
     if reader is None:
         notes.flag(QualityFlag.MESSAGE_UNPARSED)
         return ()
     return reader(part, notes)
+
+
+def _type_of(part: Mapping[str, object], key: str) -> str:
+    """The part's type, which Pydantic-AI's first version calls its kind."""
+    return (as_word(part.get(key)) or "").lower().replace("-", "_")
 
 
 def read_parts(value: object, notes: Notes) -> tuple[Part, ...]:

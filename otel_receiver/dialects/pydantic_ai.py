@@ -1,8 +1,7 @@
-"""Pydantic-AI and Logfire: OTel GenAI with attributes of their own, by instrumentation version.
+"""Pydantic-AI: OTel GenAI with attributes of its own, by instrumentation version.
 
 Source: pydantic-ai, `models/instrumented.py`. Version 1 puts all messages into one `events` attribute; version 2 names
-tool attributes its own way; up to version 5 tool results stand under the role user. Logfire's own instrumentation of
-OpenAI writes raw requests and responses, and reports a streamed answer in a second, zero-length span.
+tool attributes its own way; up to version 5 tool results stand under the role user.
 """
 
 from __future__ import annotations
@@ -12,18 +11,17 @@ from dataclasses import replace
 
 from otel_receiver.dialects.base import AgentRun, Reading
 from otel_receiver.dialects.candidates import Carried
-from otel_receiver.dialects.fields import context_of, has_usage
-from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read_call
+from otel_receiver.dialects.fields import context_of
+from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as
 from otel_receiver.dialects.genai_events import MessageEvent, read_event_answer, read_event_prompt
 from otel_receiver.dialects.genai_parts import INPUT, INSTRUCTIONS, read_attribute, read_prompt
 from otel_receiver.dialects.json_text import read_structured
 from otel_receiver.dialects.model_call import CallEvidence, build_call
 from otel_receiver.dialects.notes import Notes
-from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tools import read_tools
-from otel_receiver.dialects.values import as_items, as_mapping, first_present, first_word
-from otel_receiver.spans import LogRecord, Span, SpanStatus
+from otel_receiver.dialects.values import as_items, as_mapping, first_word
+from otel_receiver.spans import LogRecord, Span
 from spanloop.records import QualityFlag, ToolDefinition
 
 SCOPE = "pydantic-ai"
@@ -31,28 +29,21 @@ EVENTS = "events"
 ALL_MESSAGES = "pydantic_ai.all_messages"
 ALL_EVENTS = "all_messages_events"
 REQUEST_PARAMETERS = "model_request_parameters"
-SPAN_TYPE = "logfire.span_type"
-REQUEST_DATA = "request_data"
-RESPONSE_DATA = "response_data"
 
 
 class PydanticAI:
-    """Spans of Pydantic-AI and of Logfire's model instrumentations."""
+    """Spans of Pydantic-AI."""
 
     name = "pydantic_ai"
 
     def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
-        """Whether Pydantic-AI wrote the span, or Logfire a raw request."""
+        """Whether Pydantic-AI wrote the span."""
         del logs
-        return span.scope_name == SCOPE or (span.scope_name.startswith("logfire") and REQUEST_DATA in span.attributes)
+        return span.scope_name == SCOPE
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
-        """The call, tool execution or run; nothing of a span that is only announced."""
+        """The call, tool execution or run."""
         context = context_of(span, self.name)
-        if span.attributes.get(SPAN_TYPE) == "pending_span":
-            return Reading(span=span_ref(span), context=context)
-        if REQUEST_DATA in span.attributes:
-            return _read_logfire(span, logs, Reading(span=span_ref(span), context=context))
         if EVENTS in span.attributes:
             return _read_first_version(span, Reading(span=span_ref(span), context=context))
         kind = _kind(span)
@@ -119,27 +110,3 @@ def _events(value: object, notes: Notes) -> tuple[MessageEvent, ...]:
     items = as_items(read_attribute(value, notes, QualityFlag.PROMPT_TRUNCATED)) or ()
     held = (as_mapping(item) or {} for item in items)
     return tuple(MessageEvent(first_word(event, "event.name") or "", event) for event in held)
-
-
-def _read_logfire(span: Span, logs: tuple[LogRecord, ...], reading: Reading) -> Reading:
-    """A call of Logfire's own instrumentation; a streamed request's answer comes in a span of its own."""
-    attributes = span.attributes
-    request = as_mapping(read_structured(attributes[REQUEST_DATA]).value) or {}
-    raw = RawValues(attributes[REQUEST_DATA], _logfire_response(attributes.get(RESPONSE_DATA)))
-    call, blobs = read_call(span, logs, extra=raw)
-    is_answered = call.output is not None or has_usage(call.usage)
-    if not is_answered and span.status is not SpanStatus.ERROR:
-        return reading
-    model = call.model or first_word(request, "model")
-    is_second = attributes.get(SPAN_TYPE) == "log"
-    streamed = call.streamed if call.streamed is not None else is_second or request.get("stream") is True
-    return replace(reading, model_calls=(replace(call, model=model, streamed=streamed),), blobs=blobs)
-
-
-def _logfire_response(value: object) -> object:
-    """The response as a message: a streamed one holds its joined text."""
-    held = as_mapping(read_structured(value).value)
-    if held is None or "message" not in held:
-        text = first_present(held, "combined_chunk_content") if held is not None else None
-        return {"role": "assistant", "content": text} if text is not None else value
-    return {"choices": ({"message": held["message"]},), "usage": held.get("usage")}

@@ -100,6 +100,11 @@ def _wrapped(value: object) -> Source | None:
 
 def one_answer(value: object, notes: Notes) -> Message | None:
     """The assistant message of a message, a list of the items of one turn, or text; `None` when nothing is there."""
+    return next(iter(one_turn(value, notes)), None)
+
+
+def one_turn(value: object, notes: Notes) -> tuple[Message, ...]:
+    """The assistant message, and the results of those of its calls that the provider ran itself."""
     source = as_mapping(value)
     if source is not None and "messages" in source:
         value = source["messages"]
@@ -108,7 +113,11 @@ def one_answer(value: object, notes: Notes) -> Message | None:
         items = () if value is None else (value,)
     read = [message for item in items for message in read_message(item, notes, default=Role.ASSISTANT)]
     said = [message for message in read if message.role is Role.ASSISTANT]
-    return join(*said) if said else None
+    if not said:
+        return ()
+    answer = join(*said)
+    calls = {call.id for call in answer.tool_calls}
+    return (answer, *(message for message in read if message.tool_result and message.tool_result.call_id in calls))
 
 
 def _response(message: Message | None, reason: object, source: Source, about: Source) -> RawResponse:

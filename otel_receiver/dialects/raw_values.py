@@ -9,7 +9,7 @@ from functools import cached_property
 
 from otel_receiver.dialects.candidates import Carried
 from otel_receiver.dialects.json_text import JsonProblem, JsonText, looks_like_json, read_structured
-from otel_receiver.dialects.notes import REDACTION_MARKERS, Notes
+from otel_receiver.dialects.notes import Notes, is_redacted
 from otel_receiver.dialects.python_reprs import has_reprs, repr_answer, repr_prompt
 from otel_receiver.dialects.raw import RawResponse, read_request, read_response, request_model, request_tools
 from otel_receiver.dialects.tool_ids import complete_ids
@@ -127,4 +127,5 @@ def _mentions(value: object, word: str) -> bool:
 
 
 def _is_readable(value: object) -> bool:
-    return as_text(value) not in (*REDACTION_MARKERS, "")
+    text = as_text(value)
+    return text is None or (text != "" and not is_redacted(text))

@@ -25,6 +25,8 @@ from otel_receiver.dialects.haystack import Haystack
 from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.litellm import LiteLLM
+from otel_receiver.dialects.logfire import Logfire, PendingSpans
+from otel_receiver.dialects.logfire_agents import LogfireAgents
 from otel_receiver.dialects.loose_records import owners
 from otel_receiver.dialects.mlflow import MLflow
 from otel_receiver.dialects.openai_agents_v2 import OpenAIAgentsV2
@@ -32,6 +34,7 @@ from otel_receiver.dialects.openinference import OpenInference
 from otel_receiver.dialects.openlit import OpenLIT
 from otel_receiver.dialects.openllmetry import OpenLLMetry
 from otel_receiver.dialects.pydantic_ai import PydanticAI
+from otel_receiver.dialects.pydantic_evals import PydanticEvals
 from otel_receiver.dialects.quotient import Quotient
 from otel_receiver.dialects.references import ReferenceRoot, resolve
 from otel_receiver.dialects.retrieval import VectorStore
@@ -43,6 +46,7 @@ from otel_receiver.spans import LogRecord, Span
 from spanloop.records import Feedback
 
 DIALECTS: tuple[Dialect, ...] = (
+    PendingSpans(),
     Langfuse(),
     OpenInference(),
     VercelAI(),
@@ -50,6 +54,9 @@ DIALECTS: tuple[Dialect, ...] = (
     Quotient(),
     AgentLightning(),
     PydanticAI(),
+    PydanticEvals(),
+    LogfireAgents(),
+    Logfire(),
     Strands(),
     GoogleADK(),
     SemanticKernel(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_receiver.dialects.json_text import JsonProblem, looks_like_json, read_structured
-from otel_receiver.dialects.notes import REDACTION_MARKERS, Notes
+from otel_receiver.dialects.notes import Notes, is_redacted
 from otel_receiver.dialects.pyrepr import read_repr
 from otel_receiver.dialects.values import (
     as_items,
@@ -63,7 +63,7 @@ def _structure(value: object, notes: Notes) -> object:
     text = as_text(value)
     if text is None:
         return value
-    if text in REDACTION_MARKERS:
+    if is_redacted(text):
         notes.flag(QualityFlag.CONTENT_REDACTED)
         return None
     reading = read_structured(text)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from otel_receiver.dialects.base import Reading
 from otel_receiver.episodes.auxiliary import auxiliary_segments
-from otel_receiver.episodes.calls import Call, calls_of, is_output_tool
+from otel_receiver.episodes.boundaries import awaited
+from otel_receiver.episodes.calls import Call, calls_of
 from otel_receiver.episodes.chains import Predecessors
 from otel_receiver.episodes.continued import restore_continued
 from otel_receiver.episodes.conversations import Conversation, conversations
@@ -24,7 +25,7 @@ from otel_receiver.episodes.history import Histories, Turn
 from otel_receiver.episodes.keys import PrefixTree
 from otel_receiver.episodes.offers import offers
 from otel_receiver.episodes.retries import drop_retried
-from otel_receiver.episodes.run_history import restore_from_runs
+from otel_receiver.episodes.run_history import restore_from_runs, with_run_results
 from otel_receiver.episodes.segments import Segment, segments
 from otel_receiver.episodes.steps import UNKNOWN_DIALECT, step
 from otel_receiver.episodes.subagents import ParentFinder
@@ -53,9 +54,10 @@ def assemble(readings: Iterable[Reading], end_reason: EndReason) -> Derivation:
     links = predecessors.links()
     found = segments(calls, links)
     histories = Histories(found, frozenset(predecessors.inconsistent))
-    executions = match_executions(tree, histories.turns.values())
+    turns = with_run_results(histories.turns)
+    executions = match_executions(tree, turns.values())
     gapped = frozenset(predecessors.gapped)
-    builder = _EpisodeBuilder(tree, found, histories.turns, executions, gapped, end_reason)
+    builder = _EpisodeBuilder(tree, found, turns, executions, gapped, end_reason)
     return Derivation(
         episodes=builder.episodes(),
         feedback=_feedback(tree),
@@ -179,8 +181,7 @@ class _EpisodeBuilder:
             return EpisodeStatus.INCOMPLETE
         if last.action is None:
             return EpisodeStatus.OK if last.finish_reason == "stop" else EpisodeStatus.INCOMPLETE
-        waiting = [part for part in last.action.tool_calls if not is_output_tool(part.name)]
-        return EpisodeStatus.INCOMPLETE if waiting else EpisodeStatus.OK
+        return EpisodeStatus.INCOMPLETE if awaited(call, last.action) else EpisodeStatus.OK
 
     def _run_failed(self, segment: Segment) -> bool:
         """Whether the agent span, or without one the root, failed and this was its last episode."""

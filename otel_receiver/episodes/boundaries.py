@@ -7,7 +7,7 @@ import re
 from otel_receiver.episodes.calls import Call, is_output_tool
 from otel_receiver.episodes.keys import squeezed
 from otel_receiver.episodes.links import Boundary, shared_start
-from spanloop.records import Role
+from spanloop.records import Message, Role
 
 ALIKE_SHARE = 0.6
 """Share of the longer system prompt that two prompts of one agent have in common, at their start and end together:
@@ -15,7 +15,7 @@ dates, memories and user data change between calls, the instructions do not."""
 
 FRAMEWORK_FEEDBACK = re.compile(
     r"\s*(observation\s*:|tool (result|response|output)s?\s*:|validation feedback|\[\[ ## "
-    r"|.*fix the errors and try again\.?\s*$"
+    r"|.*fix the errors and try again\.?\s*$|your previous response failed the application's validation"
     r"|.*(text responses are not permitted|include your response in a tool call|return text or call a tool))",
     re.IGNORECASE | re.DOTALL,
 )
@@ -52,8 +52,14 @@ def _is_request(earlier: Call, later: Call, texts: list[str]) -> bool:
 def answered(call: Call) -> bool:
     """Whether the call ended its episode: it answered instead of calling tools."""
     if call.output is not None and call.output.tool_calls:
-        return all(is_output_tool(part.name) for part in call.output.tool_calls)
+        return not awaited(call, call.output)
     return call.report.finish_reason != "tool_calls"
+
+
+def awaited(call: Call, action: Message) -> bool:
+    """Whether one of the action's tools is still to be run: no output tool, and none that the provider ran itself."""
+    ran = {result.call_id for message in call.report.own_results if (result := message.tool_result) is not None}
+    return any(not is_output_tool(part.name) and part.id not in ran for part in action.tool_calls)
 
 
 def same_agent(one: Call, other: Call) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from otel_receiver.dialects.base import SYNTHETIC_ID_PREFIX, Context, ModelCall, Reading, SpanRef
 from otel_receiver.episodes.tree import Place, SpanTree
@@ -99,14 +100,19 @@ def calls_of(tree: SpanTree) -> Iterator[Call]:
                 context=tree.context(place),
                 report=report,
                 body=without_system(report.messages),
-                system="\n".join(message.text for message in report.messages if message.role in SYSTEM_ROLES),
+                system=_system_prompt(report.messages),
             )
 
 
 def with_report(call: Call, report: ModelCall) -> Call:
     """The call with another report of the same inference."""
-    system = "\n".join(message.text for message in report.messages if message.role in SYSTEM_ROLES)
-    return replace(call, report=report, body=without_system(report.messages), system=system)
+    return replace(call, report=report, body=without_system(report.messages), system=_system_prompt(report.messages))
+
+
+def _system_prompt(messages: tuple[Message, ...]) -> str:
+    """The system messages that open the prompt; where none does, all: later ones are notes of the moment."""
+    opening = tuple(takewhile(lambda message: message.role in SYSTEM_ROLES, messages))
+    return "\n".join(message.text for message in opening or messages if message.role in SYSTEM_ROLES)
 
 
 def without_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -17,7 +17,8 @@ def observe(turn: Turn, executions: Sequence[Execution]) -> tuple[tuple[Message,
     A guess that tells nothing the history does not is no doubt about the step.
     """
     calls = turn.action.tool_calls if turn.action is not None else ()
-    by_id = {result.call_id: result for message in turn.results if (result := message.tool_result) is not None}
+    results = (*turn.call.report.own_results, *turn.results)
+    by_id = {result.call_id: result for message in results if (result := message.tool_result) is not None}
     reports = {execution.call_id: execution for execution in executions}
     flags: set[QualityFlag] = set()
     observed: list[ToolResult] = []

@@ -83,7 +83,10 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
         when="A redaction marker stands in a message, a tool call or a result.",
         effect=UNTRAINABLE,
         advice="Let the content to train on through the redaction, or redact by replacing names consistently.",
-        by_dialect={"openinference": f"{_HIDING} Images over 32000 characters need OPENINFERENCE_BLOB_UPLOADER."},
+        by_dialect={
+            "openinference": f"{_HIDING} Images over 32000 characters need OPENINFERENCE_BLOB_UPLOADER.",
+            "pydantic_ai": "Pass scrubbing=False, or a callback that lets the content through, to logfire.configure.",
+        },
     ),
     QualityFlag.CONTENT_REFERENCED: Meaning(
         when="A message is a reference to an uploaded file that is not under the configured root, or could not "
@@ -151,7 +154,8 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
         },
     ),
     QualityFlag.TOOL_RESULT_MISSING: Meaning(
-        when="A tool call of the action has a result neither in a later history nor on a tool span.",
+        when="A tool call of the action has a result neither in a later history, nor in its run's messages, nor on a "
+        "tool span.",
         effect=f"{STILL_TRAINABLE} The recorded outcome of this action is not known in full.",
         advice="Instrument the tools, so that results of a last call are seen, and keep unsampled traces whole.",
     ),
@@ -237,7 +241,7 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
             "versions.",
             "langsmith": "Pass metadata={'thread_id': ...} in the run's config.",
             "pydantic_ai": "Upgrade to instrumentation version 5, which carries a conversation id over "
-            "message_history.",
+            "message_history. Logfire scrubs session ids: name it gen_ai.conversation.id, or pass scrubbing=False.",
         },
     ),
     QualityFlag.CLOCK_SKEW: Meaning(

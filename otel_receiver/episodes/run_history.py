@@ -7,11 +7,13 @@ messages stand in for the call's, and what was dropped between them is put back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from otel_receiver.dialects.base import Reading
 from otel_receiver.episodes.calls import SYSTEM_ROLES, Call, is_made_id, with_report, without_system
+from otel_receiver.episodes.history import Turn
 from otel_receiver.episodes.keys import canonical_arguments, message_key, squeezed
 from spanloop.records import Message, QualityFlag, Role
 
@@ -113,3 +115,35 @@ def _richer_output(output: Message | None, told: Message | None) -> Message | No
     if output is None:
         return told
     return _richer(output, told) if _same(output, told) else output
+
+
+def with_run_results(turns: Mapping[Call, Turn]) -> dict[Call, Turn]:
+    """The turns with the results that no later history has but their run's message list: a run's last turns' above all.
+
+    What the list says is what the model would be shown, which the tool's own span need not be.
+    """
+    lists: dict[tuple[str, str], Mapping[str, Message]] = {}
+    completed = dict(turns)
+    for call, turn in turns.items():
+        run, missing = call.place.history_from, _unanswered(turn)
+        if run is None or not missing:
+            continue
+        key = (run.span.trace_id, run.span.span_id)
+        if key not in lists:
+            lists[key] = _results(run)
+        found = tuple(message for name in missing if (message := lists[key].get(name)) is not None)
+        completed[call] = replace(turn, results=(*turn.results, *found))
+    return completed
+
+
+def _unanswered(turn: Turn) -> tuple[str, ...]:
+    """The carried ids of the action's calls that no later history answers."""
+    answered = {result.call_id for message in turn.results if (result := message.tool_result) is not None}
+    calls = turn.action.tool_calls if turn.action is not None else ()
+    return tuple(call.id for call in calls if call.id not in answered and not is_made_id(call.id))
+
+
+def _results(run: Reading) -> Mapping[str, Message]:
+    """The last result of each call id in a run's message list, which may begin with earlier runs."""
+    history = run.agent.history if run.agent is not None else ()
+    return {result.call_id: message for message in history if (result := message.tool_result) is not None}

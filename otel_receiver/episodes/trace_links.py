@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_receiver.episodes.calls import Call, is_made_id
-from otel_receiver.episodes.keys import DIGEST_BYTES, PrefixTree
+from otel_receiver.episodes.keys import DIGEST_BYTES, PrefixTree, squeezed
 from otel_receiver.episodes.links import Link
 from otel_receiver.episodes.tree import SpanTree
 from spanloop.records import Role
@@ -101,6 +101,9 @@ def _befores(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     answer = next((i for i in reversed(range(len(call.body))) if call.body[i].role is Role.ASSISTANT), None)
     if answer is not None and _needs_predecessor(call, answer):
         yield prefixes.digest(prefixes.end(call.body[: answer + 1]))
+    if answer:
+        asked = prefixes.digest(prefixes.end(call.body[:answer]))
+        yield from {_open(asked, text) for text in ("", call.body[answer].text)}
     yield from (_labelled("call", call_id) for call_id in _orphans(call))
 
 
@@ -113,6 +116,8 @@ def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     asks_again = (_is_rootless(call) and call.attempt_failed) or call.report.detached
     if asks_again and call.report.messages:
         yield _labelled("retry", prefixes.digest(end))
+    if call.report.messages and (call.broken_off or (call.output is None and not call.ref.failed)):
+        yield _open(prefixes.digest(end), call.output.text if call.output is not None else "")
     if call.output is None or not call.report.messages:
         return
     yield prefixes.digest(prefixes.child(end, prefixes.key(call.output)))
@@ -123,6 +128,11 @@ def _kept_conversation(call: Call) -> Iterator[str]:
     """Hash of the conversation that the provider keeps: each call goes on from the one before it."""
     if call.report.continues_conversation and call.context.conversation_id:
         yield _labelled("conversation", call.context.conversation_id)
+
+
+def _open(asked: str, text: str) -> str:
+    """Hash of a prompt whose answer is not known to be whole: a history that goes on from it has the rest."""
+    return _labelled("open", f"{asked} {squeezed(text)}")
 
 
 def _record_ends(call: Call) -> Iterator[str]:

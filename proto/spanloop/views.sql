@@ -153,7 +153,8 @@ COMMENT ON COLUMN tool_calls.result IS 'What the tool returned; NULL when it is 
 COMMENT ON COLUMN tool_calls.status IS 'ok, error, unknown (a result that does not say) or missing (no result).';
 
 -- A judgement of an answer or of a model call's span is of a step; of any other span, of the episode of the model calls
--- under it; of a trace, of its last top-level episode; of a conversation, of no single episode.
+-- under it; of a trace, of its last top-level episode; of a conversation, of no single episode. What is not the policy's,
+-- as a judge's own call beside what it judges, is judged only where nothing else is there.
 CREATE OR REPLACE VIEW feedback AS
 WITH RECURSIVE
   steps AS (
@@ -164,7 +165,9 @@ WITH RECURSIVE
     )
   ),
   tops AS (
-    SELECT e.episode_id, e.conversation_id, e.started_at, e.parent_episode_id IS NULL AS is_top
+    SELECT
+      e.episode_id, e.conversation_id, e.started_at,
+      e.parent_episode_id IS NULL AND NOT list_contains(e.quality_flags, 'not_policy') AS is_top
     FROM store.episodes AS e
     WHERE NOT EXISTS (
       SELECT 1 FROM store.hidden_revisions AS h WHERE h.episode_id = e.episode_id AND h.revision = e.revision

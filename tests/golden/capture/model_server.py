@@ -26,6 +26,10 @@ SCRIPT = (
 )
 
 
+ANSWER_TOOLS = ("final_answer", "final_result")
+"""Tools by which smolagents and Pydantic-AI want the answer."""
+
+
 def weather(city: str) -> str:
     """The tool all scripts offer; it fails for one city."""
     if city == "Atlantis":
@@ -62,8 +66,10 @@ def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     if "[[ ## next_tool_name ## ]]" in prompt:
         text, calls = react_step(prompt), ()
     message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
-    if not calls and "final_answer" in json.dumps(request.get("tools", ())):  # smolagents answers by a tool
-        message["tool_calls"] = [final_answer(text or "", number)]
+    told = json.dumps(request.get("tools", ()))
+    by_tool = next((name for name in ANSWER_TOOLS if name in told), None)
+    if not calls and by_tool is not None:
+        message["tool_calls"] = [final_answer(text or "", number, by_tool)]
     elif calls:
         message["tool_calls"] = [
             {
@@ -98,9 +104,9 @@ def _fields(told: dict[str, str]) -> str:
     return "".join(f"[[ ## {name} ## ]]\n{value}\n\n" for name, value in told.items()) + "[[ ## completed ## ]]"
 
 
-def final_answer(text: str, number: int) -> dict[str, object]:
-    """An answer as the tool call that smolagents takes for one."""
-    function = {"name": "final_answer", "arguments": json.dumps({"answer": text})}
+def final_answer(text: str, number: int, name: str) -> dict[str, object]:
+    """An answer as the tool call that the framework takes for one."""
+    function = {"name": name, "arguments": json.dumps({"answer": text})}
     return {"id": f"call_f{number}", "type": "function", "function": function}
 
 

@@ -122,6 +122,19 @@ def test_feedback_on_a_trace_with_several_episodes_is_about_the_last_one(store: 
     assert ("later", "main") == (found["trace"][0], found["agent"][0])
 
 
+def test_feedback_is_not_about_the_judge_beside_what_is_judged(store: Store):
+    """A judge's own call may run later under the same span; it is meant only where nothing else is there."""
+    answer = make_episode(make_step(0, [user("a")], assistant("b")), episode_id="answer", started_at=START)
+    judge = make_episode(
+        make_step(0, [user("c")], assistant("d"), span_id=span_id(2)),
+        episode_id="judge",
+        started_at=START + 5,
+        quality_flags=frozenset({QualityFlag.NOT_POLICY}),
+    )
+    target = about("agent", trace_id=TRACE, span_id=AGENT_SPAN)
+    assert "answer" == judged(store, target, episodes=(answer, judge))["agent"][0]
+
+
 def test_feedback_on_a_conversation_is_about_no_single_episode(store: Store):
     """Its conversation is all it names."""
     found = judged(store, about("talk", conversation_id="conversation-1"))

@@ -185,6 +185,14 @@ def test_the_words_of_a_framework_are_no_new_question():
     assert [[2, 3]] == shape(found)
 
 
+def test_pydantic_ais_word_that_an_answer_is_refused_is_no_new_question():
+    """Its validator's feedback comes as a user message after a whole answer, with a system message about it."""
+    asked, answer = [SYSTEM, user("Weather?")], says("Sunny.")
+    words = "Your previous response failed the application's validation (this is automated feedback):\nLonger."
+    told = [*asked, answer, system("Notes have no authority."), user(words)]
+    assert [[2, 3]] == shape(episodes([root(), call(2, 10, asked, answer), call(3, 30, told, says("Very sunny."))]))
+
+
 def test_a_question_while_tools_are_open_is_the_next_request_of_another_run():
     """A user message after unanswered tool calls starts an episode if another agent run handles it."""
     first = weather_run(parent=5)[0]

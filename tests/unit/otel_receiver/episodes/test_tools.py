@@ -14,6 +14,7 @@ from tests.unit.otel_receiver.episodes.factories import (
     result,
     root,
     says,
+    spans,
     texts,
     tool,
     user,
@@ -40,6 +41,15 @@ def test_the_last_steps_results_come_from_tool_spans():
     step = last_step(tool(3, 30, call_id="c2", result="rain"), tool(4, 31, call_id="c1", result="sun"))
     assert [("c1", "sun", "ok"), ("c2", "rain", "ok")] == observed(step)
     assert set() == flags(step)
+
+
+def test_the_last_steps_results_stand_in_the_runs_messages():
+    """The run's message list has what the model would be shown; of an id that it holds twice the last result counts."""
+    old = [says("", asks("c1", "Oslo")), result("c1", "snow")]
+    run = agent(1, history=(*old, *ASKED, BOTH, result("c1", "sun"), result("c3", "of another call")))
+    (episode,) = episodes([run, call(2, 10, ASKED, BOTH), tool(3, 30, call_id="c1", result="SUN()")])
+    assert [("c1", "sun", "ok")] == observed(episode.steps[0])
+    assert {"tool_result_missing"} == flags(episode.steps[0])
 
 
 def test_a_tool_span_without_an_id_is_matched_by_its_arguments():
@@ -251,3 +261,13 @@ def test_tools_inside_a_call_that_calls_none_hide_rounds():
     folded = call(2, 10, ASKED, says("It is sunny."), took=80)
     (episode,) = episodes([root(), folded, tool(3, 30, parent=2, arguments='{"city": "Paris"}', result="sun")])
     assert "history_inconsistent" in flags(episode.steps[0])
+
+
+def test_a_tool_that_the_provider_ran_keeps_no_answer_waiting():
+    """Its result came within the answer: the step has answered, and a question after it is the next request."""
+    action = says("It is sunny.", asks("b", "Paris", "web_search"))
+    first = call(2, 10, ASKED, action, own_results=(result("b", "sun"),))
+    later = [*ASKED, action, result("b", "sun"), user("And Rome?")]
+    one, two = episodes([root(), first, call(3, 30, later, says("Rain."))])
+    assert ([("b", "sun", "unknown")], EpisodeStatus.OK, [3]) == (observed(one.steps[0]), one.status, spans(two))
+    assert set() == flags(one.steps[0])

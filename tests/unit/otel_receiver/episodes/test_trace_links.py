@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from otel_receiver.dialects.base import Context
 from otel_receiver.episodes.assemble import assemble, trace_links
 from spanloop.records import EndReason
 from tests.unit.otel_receiver.episodes.factories import (
     SYSTEM,
+    asks,
     call,
     hex_id,
     result,
@@ -45,6 +48,20 @@ def test_a_call_reported_outside_its_context_meets_the_clients_trace():
     ]
     assert meet([root(), *apart], clients)
     assert not meet([root(), *readings], clients)
+
+
+@pytest.mark.parametrize("told", [None, says("Let me check.")])
+def test_an_answer_that_may_be_unwhole_meets_the_history_that_has_the_rest(told):
+    """No answer, or a stream's without a finish reason: whatever the history has in its place may belong to it."""
+    named = Context(service_name="svc", conversation_id="s")
+    asked = [SYSTEM, user("Weather?")]
+    first = call(2, 10, asked, told, parent=None, streamed=True, finish_reason=None, context=named)
+    whole = says("Let me check.", asks("c1", "Paris"))
+    history = [*asked, whole, result("c1", "sun")]
+    second = call(3, 30, history, says("Sunny."), trace=2, parent=None, context=named)
+    assert meet([first], [second])
+    other = call(3, 30, [SYSTEM, user("Hi"), *history[2:]], says("Sunny."), trace=2, parent=None, context=named)
+    assert not meet([first], [other])
 
 
 def test_a_whole_trace_has_no_loose_end_before_it():
