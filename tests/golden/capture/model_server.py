@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.golden.capture.anthropic_api import anthropic_events
 from tests.golden.capture.responses_api import Reply, responses_answer, responses_events, responses_input
 
 QUESTIONS = ("What is the weather in Paris and Atlantis?", "And tomorrow in Rome?")
@@ -51,6 +52,18 @@ def tool_name(request: dict[str, object]) -> str:
     return next((name for name in names if name.endswith("get_weather")), "get_weather")
 
 
+def hands_over(request: dict[str, object]) -> bool:
+    """Whether the request's only tool is the one by which an agent hands over to another."""
+    tools = json.dumps(request.get("tools", ()))
+    return "transfer_to_agent" in tools and "get_weather" not in tools
+
+
+def transfer(number: int) -> dict[str, object]:
+    """The tool call by which an agent hands over to the weather's."""
+    function = {"name": "transfer_to_agent", "arguments": json.dumps({"agent_name": "weather"})}
+    return {"id": f"call_t{number}", "type": "function", "function": function}
+
+
 def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     """The reply as OpenAI's chat completion."""
     text, calls = reply_to(request["messages"])
@@ -63,6 +76,8 @@ def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
     if not calls and "final_answer" in json.dumps(request.get("tools", ())):  # smolagents answers by a tool
         message["tool_calls"] = [final_answer(text or "", number)]
+    elif hands_over(request):
+        message |= {"content": None, "tool_calls": [transfer(number)]}
     elif calls:
         message["tool_calls"] = [
             {
@@ -163,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send("application/json", json.dumps({"error": {"message": "overloaded", "code": "busy"}}), status=503)
             return
         if self.path.endswith("/messages"):
-            self._send("application/json", json.dumps(anthropic_answer(request, Handler.number)))
+            self._answer_messages(anthropic_answer(request, Handler.number), stream=request.get("stream"))
             return
         if self.path.endswith("/responses"):
             reply = reply_to(responses_input(request))
@@ -175,6 +190,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in openai_chunks(answer)]
         self._send("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
+
+    def _answer_messages(self, answer: dict[str, object], *, stream: object) -> None:
+        if not stream:
+            self._send("application/json", json.dumps(answer))
+            return
+        lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in anthropic_events(answer)]
+        self._send("text/event-stream", "".join(lines))
 
     def _answer_responses(self, answer: dict[str, object], *, stream: object) -> None:
         if not stream:
