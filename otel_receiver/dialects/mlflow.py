@@ -9,16 +9,19 @@ left over in a bare `model`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from otel_receiver.dialects.base import AgentRun, ModelCall, Reading
+from otel_receiver.dialects.base import AgentRun, Context, ModelCall, Reading
 from otel_receiver.dialects.chunks import Stream, join_chunks
 from otel_receiver.dialects.fields import FINISH_KEYS, context_of, has_usage
 from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read_call
 from otel_receiver.dialects.genai_parts import OUTPUT
 from otel_receiver.dialects.json_text import read_structured, unquoted
+from otel_receiver.dialects.langgraph import langgraph_agent
 from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.pydantic_messages import conversation_of, request_in_chat_form, response_in_chat_form
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_spans import read_tool_execution
@@ -33,6 +36,7 @@ OUTPUTS = "mlflow.spanOutputs"
 TOOLS = "mlflow.chat.tools"
 USAGE = "mlflow.chat.tokenUsage"
 MODEL = "mlflow.llm.model"
+FORMAT = "mlflow.message.format"
 CHUNK_EVENT = "mlflow.chunk.item."
 CHUNK = "mlflow.chunk.value"
 
@@ -42,6 +46,7 @@ BARE_STREAM = "stream"
 
 _CALLS = frozenset({"CHAT_MODEL", "LLM"})
 _RUNS = frozenset({"AGENT", "CHAIN", "WORKFLOW", "TASK", "EVALUATOR", "GUARDRAIL"})
+_OBJECT = re.compile(r"<[\w.]*Stream\w* object at 0x[0-9a-f]+>")
 _AUXILIARY = frozenset({"EVALUATOR", "GUARDRAIL"})
 
 
@@ -61,7 +66,7 @@ class MLflow:
         if SPAN_TYPE not in span.attributes:
             return _read_translated(span, plain, logs)
         kind = (as_word(plain.attributes.get(SPAN_TYPE)) or "").upper()
-        context = context_of(plain, self.name, agent_name=span.name if kind == "AGENT" else None)
+        context = _context(span, plain, kind)
         reading = Reading(span=span_ref(span), context=context)
         if kind in _CALLS:
             return _read_call(span, plain, logs, reading)
@@ -71,16 +76,27 @@ class MLflow:
         return replace(reading, agent=run) if kind in _RUNS else reading
 
 
+def _context(span: Span, plain: Span, kind: str) -> Context:
+    """The context; LangChain tells the agent in the metadata, Pydantic-AI in an attribute of the agent's span."""
+    metadata = as_mapping(read_structured(plain.attributes.get("metadata")).value)
+    named = span.name if kind == "AGENT" else None
+    if plain.attributes.get(FORMAT) == "pydantic_ai":
+        named = first_word(plain.attributes, "name") if kind == "AGENT" else None
+    context = context_of(plain, MLflow.name, agent_name=langgraph_agent(metadata) if metadata else named)
+    if kind not in _CALLS or context.conversation_id is not None:
+        return context
+    return replace(context, conversation_id=conversation_of(plain.attributes.get(INPUTS)))
+
+
 def _read_call(span: Span, plain: Span, logs: tuple[LogRecord, ...], reading: Reading) -> Reading:
     notes = Notes()
-    raw = RawValues(plain.attributes.get(INPUTS), _response(span, notes))
+    raw = RawValues(request_in_chat_form(plain.attributes.get(INPUTS)), _response(span, notes))
     call, blobs = read_call(plain, logs, notes=notes, extra=raw)
     request = as_mapping(raw.request.value) or {}
-    model = first_word(plain.attributes, MODEL)
+    model = first_word(plain.attributes, MODEL, BARE_MODEL)
     told = replace(
         call,
         model=call.model or first_word(request, "model", "model_name") or model,
-        response_model=call.response_model or model,
         streamed=request.get("stream") is True or _has_chunks(span),
         usage=call.usage if has_usage(call.usage) else _usage(plain),
         tools=call.tools if call.tools is not None else read_tools(plain.attributes.get(TOOLS), Notes()),
@@ -126,7 +142,9 @@ def _response(span: Span, notes: Notes) -> object:
     stream = _stream(span)
     if stream is None:
         text = unquoted(carried)
-        return {"role": "assistant", "content": text} if text is not carried else carried
+        if text is carried or _is_unread_stream(text):
+            return None if text is not carried else response_in_chat_form(carried)
+        return {"role": "assistant", "content": text}
     outputs = as_mapping(read_structured(carried).value) or {}
     text = (as_mapping(_first_choice(outputs).get("message")) or {}).get("content")
     return _streamed_response(stream, as_text(text), outputs.get("usage"), notes)
@@ -140,6 +158,11 @@ def _streamed_response(stream: Stream, text: str | None, usage: object, notes: N
     message = {**(as_mapping(choice.get("message")) or {}), **({"content": text} if text else {})}
     usage = usage or stream.response.get("usage")
     return {**stream.response, "choices": ({**choice, "message": message},), "usage": usage}
+
+
+def _is_unread_stream(text: object) -> bool:
+    """Whether the outputs are the name of a stream that the application read itself."""
+    return _OBJECT.fullmatch(as_text(text) or "") is not None
 
 
 def _stream(span: Span) -> Stream | None:

@@ -17,7 +17,6 @@ from tests.golden.capture.log_sink import LogCapture
 from tests.golden.capture.openai_loop import SYSTEM
 from tests.golden.capture.sink import Capture
 
-
 TAG = (sys.argv[2:] or ["autogen"])[0]
 
 

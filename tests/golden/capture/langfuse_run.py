@@ -27,7 +27,7 @@ def agent(session_id: str) -> Iterator[None]:
             span.update_trace(**named)
             yield
         return
-    from langfuse import propagate_attributes  # noqa: PLC0415  # not in 3.2
+    from langfuse import propagate_attributes  # not in 3.2
 
     with (
         get_client().start_as_current_observation(name="weather-agent", as_type="agent"),

@@ -24,10 +24,10 @@ from tests.golden.capture.sink import Capture
 
 def anthropic(client: Client, *, stream: bool) -> None:
     """A traced function runs the loop once per question; the tool is a traced function too."""
-    import anthropic as sdk  # noqa: PLC0415
-    from langsmith.wrappers import wrap_anthropic  # noqa: PLC0415
+    import anthropic as sdk
+    from langsmith.wrappers import wrap_anthropic
 
-    from tests.golden.capture import anthropic_loop  # noqa: PLC0415
+    from tests.golden.capture import anthropic_loop
 
     model_server.weather = traceable(run_type="tool", name="get_weather", client=client)(model_server.weather)
     wrapped = wrap_anthropic(sdk.Anthropic(api_key="none", base_url=model_server.start()))
@@ -45,10 +45,13 @@ def anthropic(client: Client, *, stream: bool) -> None:
 def langgraph(client: Client, *, stream: bool) -> None:
     """A LangGraph agent; the thread's id and the user's are in the run's configuration."""
     del client
-    from tests.golden.capture import langchain_loop  # noqa: PLC0415
+    from langchain_core.tracers.langchain import wait_for_all_tracers
+
+    from tests.golden.capture import langchain_loop
 
     config = {"configurable": {"thread_id": "thread-9"}, "metadata": {"user_id": "u-s"}}
     langchain_loop.run(langchain_loop.make_agent(), config, stream=stream)
+    wait_for_all_tracers()
 
 
 RUNS = {"anthropic": anthropic, "langgraph": langgraph}

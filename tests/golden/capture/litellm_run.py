@@ -14,9 +14,7 @@ import threading
 import time
 from types import SimpleNamespace
 
-TAG = sys.argv[2]
-IS_V2 = TAG.startswith("litellm_v2")
-if IS_V2:
+if {"litellm_v2", "litellm_v2_streamed"} & set(sys.argv):
     os.environ["LITELLM_OTEL_V2"] = "true"
     os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "span_only"
 
@@ -25,6 +23,8 @@ import litellm
 from tests.golden.capture import model_server, openai_loop
 from tests.golden.capture.sink import Capture
 
+TAG = sys.argv[2]
+IS_V2 = TAG.startswith("litellm_v2")
 SETTLING_S = 1.0
 """How long after a call its callback, which runs in a thread, may take."""
 
@@ -58,10 +58,10 @@ async def _gathered(asked: dict[str, object]) -> object:
 def callback(capture: Capture) -> object:
     """The callback that writes to the capture."""
     if IS_V2:
-        from litellm.integrations.otel import OpenTelemetryV2  # noqa: PLC0415
+        from litellm.integrations.otel.logger import OpenTelemetryV2
 
         return OpenTelemetryV2(tracer_provider=capture.provider)
-    from litellm.integrations.opentelemetry import OpenTelemetry, OpenTelemetryConfig  # noqa: PLC0415
+    from litellm.integrations.opentelemetry import OpenTelemetry, OpenTelemetryConfig
 
     config = OpenTelemetryConfig(exporter=capture.exporter, service_name=TAG, skip_set_global=True)
     return OpenTelemetry(config=config, tracer_provider=capture.provider)

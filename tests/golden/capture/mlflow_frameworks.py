@@ -16,7 +16,7 @@ from tests.golden.capture.http_sink import HttpSink
 
 def langchain(*, stream: bool) -> None:
     """A LangGraph agent."""
-    from tests.golden.capture import langchain_loop  # noqa: PLC0415
+    from tests.golden.capture import langchain_loop
 
     mlflow.langchain.autolog()
     config = {"configurable": {"thread_id": "thread-m"}}
@@ -25,9 +25,9 @@ def langchain(*, stream: bool) -> None:
 
 def anthropic(*, stream: bool) -> None:
     """A traced function around the loop over an Anthropic client; the tool is traced by a decorator."""
-    import anthropic as sdk  # noqa: PLC0415
+    import anthropic as sdk
 
-    from tests.golden.capture import anthropic_loop  # noqa: PLC0415
+    from tests.golden.capture import anthropic_loop
 
     mlflow.anthropic.autolog()
     model_server.weather = mlflow.trace(model_server.weather, name="get_weather", span_type="TOOL")
@@ -47,11 +47,11 @@ def anthropic(*, stream: bool) -> None:
 def pydantic_ai(*, stream: bool) -> None:
     """A Pydantic-AI agent."""
     del stream
-    from pydantic_ai import Agent  # noqa: PLC0415
-    from pydantic_ai.models.openai import OpenAIChatModel  # noqa: PLC0415
-    from pydantic_ai.providers.openai import OpenAIProvider  # noqa: PLC0415
+    from pydantic_ai import Agent
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
 
-    from tests.golden.capture.openai_loop import SYSTEM  # noqa: PLC0415
+    from tests.golden.capture.openai_loop import SYSTEM
 
     mlflow.pydantic_ai.autolog()
     provider = OpenAIProvider(base_url=f"{model_server.start()}/v1", api_key="none")
@@ -72,11 +72,11 @@ def pydantic_ai(*, stream: bool) -> None:
 
 def litellm(*, stream: bool) -> None:
     """A traced function around the loop over LiteLLM's functions."""
-    from types import SimpleNamespace  # noqa: PLC0415
+    from types import SimpleNamespace
 
-    import litellm as sdk  # noqa: PLC0415
+    import litellm as sdk
 
-    from tests.golden.capture import openai_loop  # noqa: PLC0415
+    from tests.golden.capture import openai_loop
 
     mlflow.litellm.autolog()
     openai_loop.weather = mlflow.trace(model_server.weather, name="get_weather", span_type="TOOL")

@@ -16,9 +16,9 @@ from tests.golden.capture.http_sink import HttpSink
 
 def openai(*, stream: bool) -> None:
     """The loop over an OpenAI client."""
-    from openai import OpenAI  # noqa: PLC0415
+    from openai import OpenAI
 
-    from tests.golden.capture import openai_loop  # noqa: PLC0415
+    from tests.golden.capture import openai_loop
 
     url = f"{model_server.start(failing=frozenset({2}))}/v1"
     client = openai_loop.asking_again(OpenAI(api_key="none", base_url=url, max_retries=0))
@@ -27,16 +27,16 @@ def openai(*, stream: bool) -> None:
 
 def anthropic(*, stream: bool) -> None:
     """The loop over an Anthropic client."""
-    from anthropic import Anthropic  # noqa: PLC0415
+    from anthropic import Anthropic
 
-    from tests.golden.capture import anthropic_loop  # noqa: PLC0415
+    from tests.golden.capture import anthropic_loop
 
     anthropic_loop.run(Anthropic(api_key="none", base_url=model_server.start()), stream=stream)
 
 
 def langchain(*, stream: bool) -> None:
     """A LangGraph agent."""
-    from tests.golden.capture import langchain_loop  # noqa: PLC0415
+    from tests.golden.capture import langchain_loop
 
     langchain_loop.run(langchain_loop.make_agent(), {"configurable": {"thread_id": "thread-l"}}, stream=stream)
 

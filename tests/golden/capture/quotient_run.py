@@ -9,23 +9,18 @@ import asyncio
 import os
 import sys
 
-from tests.golden.capture import model_server, openai_loop
-from tests.golden.capture.http_sink import HttpSink
-
-TAG = sys.argv[2]
-SINK = HttpSink(TAG)
-os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"{SINK.url}/v1/traces"  # taken as it is
-os.environ["QUOTIENT_API_KEY"] = "none"
-
 from opentelemetry import trace
 from quotientai import QuotientAI
+
+from tests.golden.capture import model_server, openai_loop
+from tests.golden.capture.http_sink import HttpSink
 
 
 async def agno(quotient: QuotientAI) -> None:
     """Each question is a request of its own: an agent is built for it and its answer is streamed."""
-    from agno.agent import Agent  # noqa: PLC0415
-    from agno.db.in_memory import InMemoryDb  # noqa: PLC0415
-    from agno.models.anthropic import Claude  # noqa: PLC0415
+    from agno.agent import Agent
+    from agno.db.in_memory import InMemoryDb
+    from agno.models.anthropic import Claude
 
     def get_weather(city: str) -> str:
         """The weather in a city."""
@@ -55,7 +50,7 @@ async def agno(quotient: QuotientAI) -> None:
 
 async def openai(quotient: QuotientAI) -> None:
     """Each question is a decorated function's call."""
-    from openai import OpenAI  # noqa: PLC0415
+    from openai import OpenAI
 
     client = OpenAI(api_key="none", base_url=f"{model_server.start()}/v1")
     messages = openai_loop.opening()
@@ -72,17 +67,20 @@ async def openai(quotient: QuotientAI) -> None:
 def instrumentor(tag: str) -> object:
     """The OpenInference instrumentor that the SDK is given."""
     if tag == "quotient_agno":
-        from openinference.instrumentation.agno import AgnoInstrumentor  # noqa: PLC0415
+        from openinference.instrumentation.agno import AgnoInstrumentor
 
         return AgnoInstrumentor()
-    from openinference.instrumentation.openai import OpenAIInstrumentor  # noqa: PLC0415
+    from openinference.instrumentation.openai import OpenAIInstrumentor
 
     return OpenAIInstrumentor()
 
 
 if __name__ == "__main__":
+    tag = sys.argv[2]
+    sink = HttpSink(tag)
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"{sink.url}/v1/traces"  # taken as it is
     client = QuotientAI(api_key="none")
-    client.tracer.init(app_name="mealworm", environment="development", instruments=[instrumentor(TAG)])
-    asyncio.run((agno if TAG == "quotient_agno" else openai)(client))
+    client.tracer.init(app_name="mealworm", environment="development", instruments=[instrumentor(tag)])
+    asyncio.run((agno if tag == "quotient_agno" else openai)(client))
     trace.get_tracer_provider().force_flush()
-    SINK.write()
+    sink.write()

@@ -1,6 +1,6 @@
 """OpenInference's smolagents flavour: smolagents with its OpenAI model, openinference-instrumentation-smolagents.
 
-`smolagents_run FOLDER [TAG]`: `oi_smolagents` (the default) is the tool-calling agent, `oi_smolagents_streamed` the same
+`smolagents_run FOLDER [TAG]`: `oi_smolagents` (the default) is the tool-calling agent, `oi_smolagents_streamed` is it
 streamed; `oi_smolagents_code` is the code agent, which calls tools in Python.
 """
 

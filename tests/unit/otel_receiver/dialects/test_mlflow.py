@@ -126,6 +126,28 @@ def test_counts_of_mlflow_fill_in():
     assert Usage(input_tokens=9, output_tokens=2, cache_read_tokens=4) == call.usage
 
 
+def test_an_object_in_place_of_an_answer_is_no_answer():
+    """A stream that the application read itself is carried as its name only."""
+    call = read_call({**CALL, "mlflow.spanOutputs": '"<anthropic.Stream object at 0x7f1c2a>"'})
+    assert (None, None) == (call.output, call.response_model)
+    told = read_call({**CALL, "mlflow.spanOutputs": '"<b>Stream</b>"'})
+    assert told.output is not None
+
+
+def test_the_model_asked_for_is_not_the_one_that_answered():
+    """Frameworks' spans name one model, the request's; a bare attribute names it where nothing else does."""
+    told = {**CALL, "mlflow.spanInputs": '{"messages": []}', "mlflow.spanOutputs": '{"choices": []}'}
+    assert ("m-2025", None) == (read_call(told).model, read_call(told).response_model)
+    del told["mlflow.llm.model"]
+    assert "m" == read_call(told).model
+
+
+def test_langchains_agent_stands_in_the_metadata():
+    """The names of its spans are those of chains and nodes."""
+    reading = read_span(make_span({**CALL, "metadata": '{"lc_agent_name": "weather", "thread_id": "t"}'}))
+    assert "weather" == reading.context.agent_name
+
+
 def test_a_tool_span():
     """Arguments are the inputs, the result is the decoded output."""
     attributes = {
