@@ -21,7 +21,7 @@ from otel_receiver.dialects.raw import read_usage
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_spans import read_tool_execution
-from otel_receiver.dialects.tool_wrappers import CALL_ID, spelled_arguments
+from otel_receiver.dialects.tool_wrappers import CALL_ID
 from otel_receiver.dialects.values import as_int, as_items, as_mapping, as_text, as_word, first_present, first_word
 from otel_receiver.spans import LogRecord, Span, SpanStatus
 from spanloop.records import Usage
@@ -76,11 +76,10 @@ def _judged(span: Span) -> Span:
 
 
 def _tool_source(attributes: Source) -> Source:
-    """A tool's attributes; LangChain's handler gives its call's id in the metadata, its arguments as Python does."""
+    """A tool's attributes; LangChain's handler gives its call's id in the metadata."""
     return {
         CALL_ID: unquoted(attributes.get(f"{METADATA}tool_call_id")),
         **attributes,
-        INPUT: spelled_arguments(attributes.get(INPUT)),
         OUTPUT: unquoted(attributes.get(OUTPUT)),
     }
 

@@ -21,6 +21,7 @@ from otel_receiver.dialects.haystack import Haystack
 from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.litellm import LiteLLM
+from otel_receiver.dialects.llama_index import LlamaIndex
 from otel_receiver.dialects.loose_records import owners
 from otel_receiver.dialects.mlflow import MLflow
 from otel_receiver.dialects.openinference import OpenInference
@@ -55,6 +56,7 @@ DIALECTS: tuple[Dialect, ...] = (
     OpenLLMetry(),
     MLflow(),
     Haystack(),
+    LlamaIndex(),
     GenAI(),
     VectorStore(),
     BareGenAI(),

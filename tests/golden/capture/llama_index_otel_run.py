@@ -11,6 +11,7 @@ from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.workflow import Context
 from llama_index.llms.openai import OpenAI
 from llama_index.observability.otel import LlamaIndexOpenTelemetry
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.golden.capture import model_server
 from tests.golden.capture.openai_loop import SYSTEM
@@ -33,6 +34,8 @@ async def main(*, streamed: bool) -> None:
 
 if __name__ == "__main__":
     capture = Capture(sys.argv[2])
-    LlamaIndexOpenTelemetry(span_exporter=capture.exporter, service_name_or_resource=sys.argv[2]).start_registering()
+    LlamaIndexOpenTelemetry(
+        span_exporter=InMemorySpanExporter(), tracer_provider=capture.provider, span_processor="simple"
+    ).start_registering()
     asyncio.run(main(streamed=sys.argv[2].endswith("stream")))
     capture.write()

@@ -178,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send("application/json", json.dumps({"error": {"message": "overloaded", "code": "busy"}}), status=503)
             return
         if self.path.endswith("/messages"):
-            self._answer_messages(anthropic_answer(request, Handler.number), stream=request.get("stream"))
+            self._answer_anthropic(anthropic_answer(request, Handler.number), stream=request.get("stream"))
             return
         if self.path.endswith("/responses"):
             reply = reply_to(responses_input(request))
@@ -191,12 +191,12 @@ class Handler(BaseHTTPRequestHandler):
         lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in openai_chunks(answer)]
         self._send("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
 
-    def _answer_messages(self, answer: dict[str, object], *, stream: object) -> None:
+    def _answer_anthropic(self, answer: dict[str, object], *, stream: object) -> None:
         if not stream:
             self._send("application/json", json.dumps(answer))
             return
-        lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in anthropic_events(answer)]
-        self._send("text/event-stream", "".join(lines))
+        events = anthropic_events(answer)
+        self._send("text/event-stream", "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events))
 
     def _answer_responses(self, answer: dict[str, object], *, stream: object) -> None:
         if not stream:

@@ -78,6 +78,7 @@ def instrumentor(tag: str) -> object:
 if __name__ == "__main__":
     tag = sys.argv[2]
     sink = HttpSink(tag)
+    del os.environ["OTEL_SERVICE_NAME"]  # the SDK names its own attributes only
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"{sink.url}/v1/traces"  # taken as it is
     client = QuotientAI(api_key="none")
     client.tracer.init(app_name="mealworm", environment="development", instruments=[instrumentor(tag)])

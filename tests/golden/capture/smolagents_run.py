@@ -30,10 +30,10 @@ class Weather(Tool):
 
 
 def coded(messages: list[dict[str, object]]) -> tuple[str, tuple[()]]:
-    """The script's replies as code: Paris, then Atlantis, which fails, then Rome, then the answer."""
+    """The script's replies as code: Atlantis, which fails, then Rome, then the answer."""
     text = json.dumps(messages)
     asked = text.rpartition("New task:")[2]
-    for city, sign in (("Paris", "sunny, 21 degrees"), ("Atlantis", "no such city"), ("Rome", "rainy")):
+    for city, sign in (("Atlantis", "no such city"), ("Rome", "rainy")):
         if sign not in asked and (city == "Rome" or model_server.QUESTIONS[1] not in asked):
             return f'Thought: I look at {city}.\n<code>\nprint(get_weather(city="{city}"))\n</code>', ()
     return 'Thought: I know it.\n<code>\nfinal_answer("Rome is rainy.")\n</code>', ()
