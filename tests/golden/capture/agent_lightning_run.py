@@ -1,4 +1,4 @@
-"""agent-lightning's tracer and rewards: agentlightning 0.3, openai. Its tracer records OpenAI calls by AgentOps.
+"""agent-lightning's tracer and rewards: agentlightning 0.3.0, agentops 0.4.21, openai. AgentOps records the calls.
 
 Each question is a rollout whose trace ends with a reward.
 """
@@ -7,6 +7,8 @@ import asyncio
 
 import agentlightning as agl
 from openai import OpenAI
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from tests.golden.capture import model_server, openai_loop
 from tests.golden.capture.sink import Capture
@@ -19,6 +21,7 @@ async def main(capture: Capture) -> None:
     tracer = agl.AgentOpsTracer()
     tracer.init()
     tracer.init_worker(0)
+    trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(capture.exporter))
     for number, question in enumerate(model_server.QUESTIONS):
         async with tracer.trace_context(name=f"rollout-{number}"):
             openai_loop.turn(client, messages, question, stream=False)

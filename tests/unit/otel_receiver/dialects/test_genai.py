@@ -339,3 +339,10 @@ def test_calls_inside_a_guardrail_or_an_evaluation_are_auxiliary(operation, auxi
     run = read_span(make_span({"gen_ai.operation.name": operation})).agent
     assert run is not None
     assert (False, auxiliary) == (run.is_agent, run.auxiliary)
+
+
+def test_anthropics_own_span_tells_the_finish_reason_its_own_way():
+    """The SDK's telemetry carries no content; its twin may lack what it knows."""
+    span = make_span({"gen_ai.operation.name": "chat", "anthropic.message.stop_reason": "tool_use"})
+    (call,) = read_span(span).model_calls
+    assert "tool_calls" == call.finish_reason
