@@ -28,7 +28,7 @@ from otel_receiver.dialects.tool_spans import read_tool_execution
 from otel_receiver.dialects.tools import read_tools
 from otel_receiver.dialects.values import as_bool, as_int, as_items, as_mapping, as_text, as_word, first_word
 from otel_receiver.spans import LogRecord, Span
-from spanloop.records import QualityFlag, Usage
+from spanloop.records import QualityFlag, ToolDefinition, Usage
 
 SPAN_TYPE = "mlflow.spanType"
 INPUTS = "mlflow.spanInputs"
@@ -37,6 +37,7 @@ TOOLS = "mlflow.chat.tools"
 USAGE = "mlflow.chat.tokenUsage"
 MODEL = "mlflow.llm.model"
 FORMAT = "mlflow.message.format"
+PARAMETERS = "invocation_params"
 CHUNK_EVENT = "mlflow.chunk.item."
 CHUNK = "mlflow.chunk.value"
 
@@ -99,9 +100,18 @@ def _read_call(span: Span, plain: Span, logs: tuple[LogRecord, ...], reading: Re
         model=call.model or first_word(request, "model", "model_name") or model,
         streamed=request.get("stream") is True or _has_chunks(span),
         usage=call.usage if has_usage(call.usage) else _usage(plain),
-        tools=call.tools if call.tools is not None else read_tools(plain.attributes.get(TOOLS), Notes()),
+        tools=call.tools if call.tools is not None else _offered(plain.attributes),
     )
     return replace(reading, model_calls=(_answered(told),), blobs=blobs)
+
+
+def _offered(attributes: Mapping[str, object]) -> tuple[ToolDefinition, ...] | None:
+    """The tools beside the request; MLflow's own list of LangChain's lacks the schemas that Anthropic's form has."""
+    parameters = as_mapping(read_structured(attributes.get(PARAMETERS)).value) or {}
+    carried = [read_tools(value, Notes()) for value in (attributes.get(TOOLS), parameters.get("tools"))]
+    told = [tools for tools in carried if tools is not None]
+    whole = (tools for tools in told if all(tool.parameters is not None for tool in tools))
+    return next(whole, told[0] if told else None)
 
 
 def _read_translated(span: Span, plain: Span, logs: tuple[LogRecord, ...]) -> Reading:

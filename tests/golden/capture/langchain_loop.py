@@ -28,19 +28,29 @@ def tell_errors(request: object, handler: object) -> object:
         return ToolMessage(content=f"error: {error}", tool_call_id=request.tool_call["id"], status="error")
 
 
-def make_agent() -> object:
-    """The agent."""
-    model = ChatOpenAI(
-        model="gpt-4o-mini", api_key="none", base_url=f"{model_server.start()}/v1", temperature=0.2, stream_usage=True
-    )
+def make_agent(*, claude: bool = False) -> object:
+    """The agent, over OpenAI's model or over Anthropic's."""
     return create_agent(
-        model,
+        claude_model() if claude else openai_model(),
         [get_weather],
         system_prompt=SYSTEM,
         middleware=[tell_errors],
         name="weather",
         checkpointer=InMemorySaver(),
     )
+
+
+def openai_model() -> object:
+    """OpenAI's model."""
+    address = f"{model_server.start()}/v1"
+    return ChatOpenAI(model="gpt-4o-mini", api_key="none", base_url=address, temperature=0.2, stream_usage=True)
+
+
+def claude_model() -> object:
+    """Anthropic's model."""
+    from langchain_anthropic import ChatAnthropic
+
+    return ChatAnthropic(model="claude-sonnet-4", api_key="none", base_url=model_server.start(), max_tokens=100)
 
 
 def run(agent: object, config: dict[str, object], *, stream: bool = False) -> None:

@@ -1,8 +1,8 @@
 """Langfuse's LangChain callback handler over a LangGraph agent: langfuse, langchain, langgraph, langchain-openai.
 
 `python -m tests.golden.capture.langfuse_langchain FOLDER TAG`: `langfuse_langchain` (and `_streamed`) with langfuse
-5.0.4, `langfuse_3_langchain` with 3.15.0. The session and the user are named in the metadata of the run's
-configuration. Each question is a trace of its own.
+5.0.4, `langfuse_langchain_claude` over langchain-anthropic, `langfuse_3_langchain` with 3.15.0. The session and the
+user are named in the metadata of the run's configuration. Each question is a trace of its own.
 """
 
 import sys
@@ -22,6 +22,6 @@ if __name__ == "__main__":
         "configurable": {"thread_id": "thread-9"},
         "metadata": {"langfuse_session_id": "sess-lc", "langfuse_user_id": "u-lc"},
     }
-    langchain_loop.run(langchain_loop.make_agent(), config, stream=tag.endswith("streamed"))
+    langchain_loop.run(langchain_loop.make_agent(claude="claude" in tag), config, stream=tag.endswith("streamed"))
     get_client().flush()
     capture.write()

@@ -1,11 +1,13 @@
 """LangSmith in OTel mode over other clients and frameworks: langsmith with its `otel` extra, and the library.
 
 `python -m tests.golden.capture.langsmith_frameworks FOLDER TAG`: `ls_anthropic` (and `_streamed`) is its wrapper of an
-Anthropic client inside traced functions, `ls_langgraph_streamed` a LangGraph agent whose answers are streamed.
+Anthropic client inside traced functions, `ls_langgraph_streamed` a LangGraph agent whose answers are streamed,
+`ls_langgraph_claude` one over langchain-anthropic.
 """
 
 import os
 import sys
+from functools import partial
 
 os.environ.update(
     LANGSMITH_TRACING="true",
@@ -42,7 +44,7 @@ def anthropic(client: Client, *, stream: bool) -> None:
         answer(question)
 
 
-def langgraph(client: Client, *, stream: bool) -> None:
+def langgraph(client: Client, *, stream: bool, claude: bool = False) -> None:
     """A LangGraph agent; the thread's id and the user's are in the run's configuration."""
     del client
     from langchain_core.tracers.langchain import wait_for_all_tracers
@@ -50,11 +52,11 @@ def langgraph(client: Client, *, stream: bool) -> None:
     from tests.golden.capture import langchain_loop
 
     config = {"configurable": {"thread_id": "thread-9"}, "metadata": {"user_id": "u-s"}}
-    langchain_loop.run(langchain_loop.make_agent(), config, stream=stream)
+    langchain_loop.run(langchain_loop.make_agent(claude=claude), config, stream=stream)
     wait_for_all_tracers()
 
 
-RUNS = {"anthropic": anthropic, "langgraph": langgraph}
+RUNS = {"anthropic": anthropic, "langgraph": langgraph, "langgraph_claude": partial(langgraph, claude=True)}
 
 if __name__ == "__main__":
     tag = sys.argv[2]

@@ -1,12 +1,14 @@
 """MLflow's automatic tracing of frameworks and clients: mlflow-tracing and the library it traces.
 
-`python -m tests.golden.capture.mlflow_frameworks FOLDER TAG`: `mlflow_langchain` (and `_streamed`), `mlflow_anthropic`
-(and `_streamed`), `mlflow_pydantic_ai`, `mlflow_litellm` (and `_streamed`). The session and the user are named by the
+`python -m tests.golden.capture.mlflow_frameworks FOLDER TAG`: `mlflow_langchain` (and `_streamed`),
+`mlflow_langchain_claude` (and `_streamed`), `mlflow_anthropic` (and `_streamed`), `mlflow_pydantic_ai`,
+`mlflow_litellm` (and `_streamed`). The session and the user are named by the
 trace's metadata, where the library is called inside a traced function.
 """
 
 import sys
 import time
+from functools import partial
 
 import mlflow
 
@@ -14,13 +16,13 @@ from tests.golden.capture import model_server
 from tests.golden.capture.http_sink import HttpSink
 
 
-def langchain(*, stream: bool) -> None:
+def langchain(*, stream: bool, claude: bool = False) -> None:
     """A LangGraph agent."""
     from tests.golden.capture import langchain_loop
 
     mlflow.langchain.autolog()
     config = {"configurable": {"thread_id": "thread-m"}}
-    langchain_loop.run(langchain_loop.make_agent(), config, stream=stream)
+    langchain_loop.run(langchain_loop.make_agent(claude=claude), config, stream=stream)
 
 
 def anthropic(*, stream: bool) -> None:
@@ -103,7 +105,13 @@ def litellm(*, stream: bool) -> None:
         answer(question)
 
 
-RUNS = {"langchain": langchain, "anthropic": anthropic, "pydantic_ai": pydantic_ai, "litellm": litellm}
+RUNS = {
+    "langchain": langchain,
+    "langchain_claude": partial(langchain, claude=True),
+    "anthropic": anthropic,
+    "pydantic_ai": pydantic_ai,
+    "litellm": litellm,
+}
 
 if __name__ == "__main__":
     tag = sys.argv[2]

@@ -142,6 +142,16 @@ def test_the_model_asked_for_is_not_the_one_that_answered():
     assert "m" == read_call(told).model
 
 
+def test_tools_without_their_schemas_are_asked_of_the_parameters():
+    """MLflow's list of LangChain's tools drops Anthropic's schemas; the invocation's parameters have them."""
+    tool = {"name": "f", "description": "weather", "input_schema": {"type": "object"}}
+    told = {**CALL, "mlflow.chat.tools": '[{"type": "function", "function": {"name": "f", "parameters": null}}]'}
+    assert (ToolDefinition(name="f"),) == read_call(told).tools
+    told["invocation_params"] = json.dumps({"tools": [tool]})
+    expected = ToolDefinition(name="f", description="weather", parameters='{"type":"object"}')
+    assert (expected,) == read_call(told).tools
+
+
 def test_langchains_agent_stands_in_the_metadata():
     """The names of its spans are those of chains and nodes."""
     reading = read_span(make_span({**CALL, "metadata": '{"lc_agent_name": "weather", "thread_id": "t"}'}))
