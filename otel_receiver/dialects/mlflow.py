@@ -22,6 +22,7 @@ from otel_receiver.dialects.json_text import read_structured, unquoted
 from otel_receiver.dialects.langgraph import langgraph_agent
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.pydantic_messages import conversation_of, request_in_chat_form, response_in_chat_form
+from otel_receiver.dialects.raw import one_answer, request_model
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_spans import read_tool_execution
@@ -37,6 +38,7 @@ TOOLS = "mlflow.chat.tools"
 USAGE = "mlflow.chat.tokenUsage"
 MODEL = "mlflow.llm.model"
 FORMAT = "mlflow.message.format"
+MESSAGES = "mlflow.chat.messages"
 PARAMETERS = "invocation_params"
 CHUNK_EVENT = "mlflow.chunk.item."
 CHUNK = "mlflow.chunk.value"
@@ -94,21 +96,37 @@ def _read_call(span: Span, plain: Span, logs: tuple[LogRecord, ...], reading: Re
     raw = RawValues(request_in_chat_form(plain.attributes.get(INPUTS)), _response(span, notes))
     call, blobs = read_call(plain, logs, notes=notes, extra=raw)
     request = as_mapping(raw.request.value) or {}
-    model = first_word(plain.attributes, MODEL, BARE_MODEL)
+    model = first_word(plain.attributes, MODEL, BARE_MODEL) or request_model(_parameters(plain))
     told = replace(
         call,
         model=call.model or first_word(request, "model", "model_name") or model,
         streamed=request.get("stream") is True or _has_chunks(span),
         usage=call.usage if has_usage(call.usage) else _usage(plain),
-        tools=call.tools if call.tools is not None else _offered(plain.attributes),
+        tools=call.tools if call.tools is not None else _offered(plain),
     )
-    return replace(reading, model_calls=(_answered(told),), blobs=blobs)
+    return replace(reading, model_calls=(_answered(_with_chat_answer(plain, told)),), blobs=blobs)
 
 
-def _offered(attributes: Mapping[str, object]) -> tuple[ToolDefinition, ...] | None:
+def _with_chat_answer(plain: Span, call: ModelCall) -> ModelCall:
+    """The call with its answer as MLflow 3.1 repeats it behind the prompt: LangChain's outputs lack the calls."""
+    items = as_items(read_structured(plain.attributes.get(MESSAGES)).value)
+    if not items or (call.output is not None and call.output.tool_calls):
+        return call
+    notes = Notes()
+    answer = one_answer(items[-1], notes)
+    if answer is None or not answer.tool_calls or len(items) <= len(call.messages):
+        return call
+    return replace(call, output=answer, flags=call.flags | notes.flags)
+
+
+def _parameters(plain: Span) -> Mapping[str, object]:
+    """What LangChain was asked to invoke the model with."""
+    return as_mapping(read_structured(plain.attributes.get(PARAMETERS)).value) or {}
+
+
+def _offered(plain: Span) -> tuple[ToolDefinition, ...] | None:
     """The tools beside the request; MLflow's own list of LangChain's lacks the schemas that Anthropic's form has."""
-    parameters = as_mapping(read_structured(attributes.get(PARAMETERS)).value) or {}
-    carried = [read_tools(value, Notes()) for value in (attributes.get(TOOLS), parameters.get("tools"))]
+    carried = [read_tools(value, Notes()) for value in (plain.attributes.get(TOOLS), _parameters(plain).get("tools"))]
     told = [tools for tools in carried if tools is not None]
     whole = (tools for tools in told if all(tool.parameters is not None for tool in tools))
     return next(whole, told[0] if told else None)

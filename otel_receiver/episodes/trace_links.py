@@ -42,7 +42,7 @@ def call_links(calls: Sequence[Call], links: Mapping[Call, Link], prefixes: Pref
     for call in sorted(calls, key=lambda call: call.order):
         befores = () if call in inside else set(_befores(call, prefixes))
         ends = set() if call in continued and not call.report.detached else set(_afters(call, prefixes))
-        afters = {*_record_ends(call), *ends}
+        afters = {*_record_ends(call), *_response_ends(call), *ends}
         found.extend(_end(call, before=before) for before in sorted(befores))
         found.extend(_end(call, after=after) for after in sorted(afters))
     return tuple(found)
@@ -100,21 +100,28 @@ def _befores(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     answer = next((i for i in reversed(range(len(call.body))) if call.body[i].role is Role.ASSISTANT), None)
     if answer is not None and _needs_predecessor(call, answer):
         yield prefixes.digest(prefixes.end(call.body[: answer + 1]))
+        yield _labelled("asked", prefixes.digest(prefixes.end(call.body[:answer])))
     yield from (_labelled("call", call_id) for call_id in _orphans(call))
 
 
 def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     """Hashes by which another call may continue this one."""
-    if call.report.response_id:
-        yield _labelled("response", call.report.response_id)
     end = prefixes.end(call.body)
     asks_again = (_is_rootless(call) and call.attempt_failed) or call.report.detached
     if asks_again and call.report.messages:
         yield _labelled("retry", prefixes.digest(end))
+    if call.output is None and call.report.messages and not call.ref.failed:
+        yield _labelled("asked", prefixes.digest(end))
     if call.output is None or not call.report.messages:
         return
     yield prefixes.digest(prefixes.child(end, prefixes.key(call.output)))
     yield from (_labelled("call", part.id) for part in call.output.tool_calls if not is_made_id(part.id))
+
+
+def _response_ends(call: Call) -> Iterator[str]:
+    """Hash by which the client's own span of the call finds it, whether or not another call continues it."""
+    if call.report.response_id:
+        yield _labelled("response", call.report.response_id)
 
 
 def _record_ends(call: Call) -> Iterator[str]:
@@ -124,7 +131,12 @@ def _record_ends(call: Call) -> Iterator[str]:
 
 
 def _needs_predecessor(call: Call, answer: int) -> bool:
-    """Whether the earlier trace changes anything here: a known conversation's new request stands by itself."""
+    """Whether the earlier trace changes anything here: a known conversation's new request stands by itself.
+
+    It does not where the sender's histories lose what earlier answers said.
+    """
+    if call.report.lossy_history:
+        return True
     new_request = any(message.role is Role.USER for message in call.body[answer + 1 :])
     return not (new_request and not call.body[answer].tool_calls and call.context.conversation_id is not None)
 

@@ -1,9 +1,9 @@
 """MLflow's automatic tracing of frameworks and clients: mlflow-tracing and the library it traces.
 
-`python -m tests.golden.capture.mlflow_frameworks FOLDER TAG`: `mlflow_langchain` (and `_streamed`),
-`mlflow_langchain_claude` (and `_streamed`), `mlflow_anthropic` (and `_streamed`), `mlflow_pydantic_ai`,
-`mlflow_litellm` (and `_streamed`). The session and the user are named by the
-trace's metadata, where the library is called inside a traced function.
+`python -m tests.golden.capture.mlflow_frameworks FOLDER TAG`: `mlflow_langchain`, `mlflow_langchain_claude`,
+`mlflow_anthropic`, `mlflow_litellm` (and each `_streamed`), `mlflow_pydantic_ai`; `mlflow_31_langchain` with
+mlflow-tracing 3.1.4. The session and the user are named by the trace's metadata, where the library is called inside a
+traced function.
 """
 
 import sys
@@ -116,7 +116,9 @@ RUNS = {
 if __name__ == "__main__":
     tag = sys.argv[2]
     sink = HttpSink(tag)
-    RUNS[tag.removeprefix("mlflow_").removesuffix("_streamed")](stream=tag.endswith("_streamed"))
+    run = tag.removeprefix("mlflow_").removeprefix("31_").removesuffix("_streamed")
+    RUNS[run](stream=tag.endswith("_streamed"))
     mlflow.flush_trace_async_logging()
-    mlflow.tracing.provider.provider.get().force_flush()
+    held = mlflow.tracing.provider
+    (held._MLFLOW_TRACER_PROVIDER if "31" in tag else held.provider.get()).force_flush()
     sink.write()

@@ -6,6 +6,7 @@ streamed; `oi_smolagents_code` is the code agent, which calls tools in Python.
 
 import json
 import sys
+from contextlib import nullcontext
 
 from openinference.instrumentation.smolagents import SmolagentsInstrumentor
 from smolagents import CodeAgent, MultiStepAgent, OpenAIServerModel, Tool, ToolCallingAgent
@@ -52,6 +53,9 @@ if __name__ == "__main__":
     capture = Capture(TAG)
     SmolagentsInstrumentor().instrument(tracer_provider=capture.provider)
     weather = agent()
-    for number, question in enumerate(model_server.QUESTIONS):
-        weather.run(question, reset=number == 0)
+    # The code agent's history tells its answers otherwise than their spans, so the runs share a trace.
+    around = capture.provider.get_tracer("app").start_as_current_span("app")
+    with around if TAG == "oi_smolagents_code" else nullcontext():
+        for number, question in enumerate(model_server.QUESTIONS):
+            weather.run(question, reset=number == 0)
     capture.write()

@@ -152,6 +152,20 @@ def test_tools_without_their_schemas_are_asked_of_the_parameters():
     assert (expected,) == read_call(told).tools
 
 
+def test_an_answers_calls_in_the_list_of_all_messages():
+    """MLflow 3.1 writes LangChain's answer without its tool calls, and whole behind the prompt's messages."""
+    asked = {"role": "user", "content": "Hi"}
+    function = {"name": "f", "arguments": "{}"}
+    said = {"role": "assistant", "content": "", "tool_calls": [{"id": "a", "type": "function", "function": function}]}
+    told = {**CALL, "mlflow.chat.messages": json.dumps([asked, said])}
+    output = read_call(told).output
+    assert output is not None
+    assert [("assistant", ("a", "f", "{}"))] == brief([output])
+    output = read_call({**CALL, "mlflow.chat.messages": json.dumps([asked])}).output
+    assert output is not None
+    assert [("assistant", "Wait. ")] == brief([output])
+
+
 def test_langchains_agent_stands_in_the_metadata():
     """The names of its spans are those of chains and nodes."""
     reading = read_span(make_span({**CALL, "metadata": '{"lc_agent_name": "weather", "thread_id": "t"}'}))
