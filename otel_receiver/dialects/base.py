@@ -68,6 +68,8 @@ class ModelCall:
     response_id: str | None = None
     usage: Usage = Usage()
     streamed: bool | None = None
+    is_whole: bool = False
+    """The sender writes an answer only once it has ended, so a missing finish reason does not speak against it."""
     auxiliary: bool = False
     """Certainly not the agent's policy, by the span's own words (embedding, guardrail, evaluator)."""
     lossy_history: bool = False

@@ -29,6 +29,7 @@ FINISH_KEYS = (
     "ai.finishReason",
     "llm.response.finish_reason",
     "llm.response.stop_reason",
+    "anthropic.message.stop_reason",
 )
 STREAM_KEYS = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
 

@@ -52,7 +52,9 @@ OI_TOOLS = "llm.tools"
 TL_INPUT = "gen_ai.prompt"
 TL_OUTPUT = "gen_ai.completion"
 TL_TOOLS = "llm.request.functions"
-LISTS = (OI_INPUT, OI_OUTPUT, OI_TOOLS, TL_INPUT, TL_OUTPUT, TL_TOOLS)
+AO_TOOLS = "gen_ai.request.functions"
+"""AgentOps' name for what OpenLLMetry, which it grew out of, calls `llm.request.functions`."""
+LISTS = (OI_INPUT, OI_OUTPUT, OI_TOOLS, TL_INPUT, TL_OUTPUT, TL_TOOLS, AO_TOOLS)
 
 TOOL_LIST_KEYS = (TOOLS, "llm.request.functions", "gen_ai.request.tools", "gen_ai.tools", "ai.prompt.tools")
 REFERENCE_KEYS = (
@@ -256,7 +258,7 @@ def _tools(
         tools, doubts = next((found for found in told if not found[1].flags), told[0])
         notes.add(doubts)
         return tools
-    for listed in (lists[OI_TOOLS], lists[TL_TOOLS]):
+    for listed in (lists[OI_TOOLS], lists[TL_TOOLS], lists[AO_TOOLS]):
         if listed.entries:
             return read_tools([_indexed_tool(entry) for entry in listed.entries], notes)
     return raw.tools(notes) if raw.request_mentions('"tools"') else None

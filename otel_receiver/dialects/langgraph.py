@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from otel_receiver.dialects.values import first_word
 
-_PLAIN_NODES = frozenset({"model", "agent", "call_model", "llm", "tools"})
+PLAIN_NODES = frozenset({"model", "agent", "call_model", "llm", "tools"})
 """Nodes of the prebuilt agents: they name a step, not an agent."""
 
 
@@ -16,7 +16,7 @@ def langgraph_agent(metadata: Mapping[str, object]) -> str | None:
     if named is not None:
         return named
     node = first_word(metadata, "langgraph_node")
-    return None if node in _PLAIN_NODES else node
+    return None if node in PLAIN_NODES else node
 
 
 def named_agent(metadata: Mapping[str, object]) -> str | None:

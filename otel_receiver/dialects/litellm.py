@@ -2,7 +2,8 @@
 
 Source: litellm, `litellm/integrations/opentelemetry.py`. Below each call that was not streamed a second span,
 `raw_gen_ai_request`, repeats it in the provider's words as Python reprs, ids included. Of a failed call the response id
-is LiteLLM's own.
+is LiteLLM's own. The second version (`LITELLM_OTEL_V2`, `integrations/otel`) writes OpenAI's chat messages under
+OTel's keys and of the tools as many as a quarter of the span's attributes hold, beside the number of all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from otel_receiver.dialects.pyrepr import read_repr
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_ids import complete_ids
-from otel_receiver.dialects.values import as_text, as_word
+from otel_receiver.dialects.tools import read_tools
+from otel_receiver.dialects.values import as_int, as_text, as_word
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import Part, QualityFlag, Role
 
@@ -29,6 +31,8 @@ REQUEST_NAME = "litellm_request"
 RAW_NAME = "raw_gen_ai_request"
 REQUEST_TYPE = "llm.request.type"
 ANSWER = "gen_ai.completion"
+TOOL = "gen_ai.tool"
+DECLARED = "litellm.request.tools.declared"
 
 _CALL_TYPES = frozenset({"completion", "acompletion", "chat", "text_completion", "atext_completion"})
 _REQUEST_FIELDS = frozenset({"messages", "system", "tools", "contents", "input", "instructions"})
@@ -55,9 +59,8 @@ class LiteLLM:
             return read_as(span, logs, kind, context)
         held = {key: value for key, value in span.attributes.items() if not _is_answers_call(key)}
         call, blobs = read_call(replace(span, attributes=held), logs)
-        return Reading(
-            span=span_ref(span), context=context, model_calls=(_with_calls(span, _with_id(span, call)),), blobs=blobs
-        )
+        call = _with_tools(span, _with_calls(span, _with_id(span, call)))
+        return Reading(span=span_ref(span), context=context, model_calls=(call,), blobs=blobs)
 
 
 def _kind(span: Span) -> Kind:
@@ -75,6 +78,16 @@ def _is_answers_call(key: str) -> bool:
 def _with_id(span: Span, call: ModelCall) -> ModelCall:
     """The call without an id that no provider gave."""
     return replace(call, response_id=None) if call.response_id == span.attributes.get(CALL_ID) else call
+
+
+def _with_tools(span: Span, call: ModelCall) -> ModelCall:
+    """The call with its tools, flagged if the request declared more of them."""
+    notes, tools = Notes(), call.tools
+    if tools is None and f"{TOOL}.0.name" in span.attributes:
+        tools = read_tools(list(read_indexed(span.attributes, TOOL).entries), notes)
+    if (as_int(span.attributes.get(DECLARED)) or 0) > len(tools or ()):
+        notes.flag(QualityFlag.PROMPT_TRUNCATED)
+    return replace(call, tools=tools, flags=call.flags | notes.flags)
 
 
 def _with_calls(span: Span, call: ModelCall) -> ModelCall:

@@ -9,23 +9,27 @@ left over in a bare `model`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from otel_receiver.dialects.base import AgentRun, ModelCall, Reading
+from otel_receiver.dialects.base import AgentRun, Context, ModelCall, Reading
 from otel_receiver.dialects.chunks import Stream, join_chunks
 from otel_receiver.dialects.fields import FINISH_KEYS, context_of, has_usage
 from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read_call
 from otel_receiver.dialects.genai_parts import OUTPUT
 from otel_receiver.dialects.json_text import read_structured, unquoted
+from otel_receiver.dialects.langgraph import langgraph_agent
 from otel_receiver.dialects.notes import Notes
+from otel_receiver.dialects.pydantic_messages import conversation_of, request_in_chat_form, response_in_chat_form
+from otel_receiver.dialects.raw import one_answer, request_model
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_spans import read_tool_execution
 from otel_receiver.dialects.tools import read_tools
 from otel_receiver.dialects.values import as_bool, as_int, as_items, as_mapping, as_text, as_word, first_word
 from otel_receiver.spans import LogRecord, Span
-from spanloop.records import QualityFlag, Usage
+from spanloop.records import QualityFlag, ToolDefinition, Usage
 
 SPAN_TYPE = "mlflow.spanType"
 INPUTS = "mlflow.spanInputs"
@@ -33,6 +37,9 @@ OUTPUTS = "mlflow.spanOutputs"
 TOOLS = "mlflow.chat.tools"
 USAGE = "mlflow.chat.tokenUsage"
 MODEL = "mlflow.llm.model"
+FORMAT = "mlflow.message.format"
+MESSAGES = "mlflow.chat.messages"
+PARAMETERS = "invocation_params"
 CHUNK_EVENT = "mlflow.chunk.item."
 CHUNK = "mlflow.chunk.value"
 
@@ -42,6 +49,7 @@ BARE_STREAM = "stream"
 
 _CALLS = frozenset({"CHAT_MODEL", "LLM"})
 _RUNS = frozenset({"AGENT", "CHAIN", "WORKFLOW", "TASK", "EVALUATOR", "GUARDRAIL"})
+_OBJECT = re.compile(r"<[\w.]*Stream\w* object at 0x[0-9a-f]+>")
 _AUXILIARY = frozenset({"EVALUATOR", "GUARDRAIL"})
 
 
@@ -61,7 +69,7 @@ class MLflow:
         if SPAN_TYPE not in span.attributes:
             return _read_translated(span, plain, logs)
         kind = (as_word(plain.attributes.get(SPAN_TYPE)) or "").upper()
-        context = context_of(plain, self.name, agent_name=span.name if kind == "AGENT" else None)
+        context = _context(span, plain, kind)
         reading = Reading(span=span_ref(span), context=context)
         if kind in _CALLS:
             return _read_call(span, plain, logs, reading)
@@ -71,21 +79,57 @@ class MLflow:
         return replace(reading, agent=run) if kind in _RUNS else reading
 
 
+def _context(span: Span, plain: Span, kind: str) -> Context:
+    """The context; LangChain tells the agent in the metadata, Pydantic-AI in an attribute of the agent's span."""
+    metadata = as_mapping(read_structured(plain.attributes.get("metadata")).value)
+    named = span.name if kind == "AGENT" else None
+    if plain.attributes.get(FORMAT) == "pydantic_ai":
+        named = first_word(plain.attributes, "name") if kind == "AGENT" else None
+    context = context_of(plain, MLflow.name, agent_name=langgraph_agent(metadata) if metadata else named)
+    if kind not in _CALLS or context.conversation_id is not None:
+        return context
+    return replace(context, conversation_id=conversation_of(plain.attributes.get(INPUTS)))
+
+
 def _read_call(span: Span, plain: Span, logs: tuple[LogRecord, ...], reading: Reading) -> Reading:
     notes = Notes()
-    raw = RawValues(plain.attributes.get(INPUTS), _response(span, notes))
+    raw = RawValues(request_in_chat_form(plain.attributes.get(INPUTS)), _response(span, notes))
     call, blobs = read_call(plain, logs, notes=notes, extra=raw)
     request = as_mapping(raw.request.value) or {}
-    model = first_word(plain.attributes, MODEL)
+    model = first_word(plain.attributes, MODEL, BARE_MODEL) or request_model(_parameters(plain))
     told = replace(
         call,
         model=call.model or first_word(request, "model", "model_name") or model,
-        response_model=call.response_model or model,
         streamed=request.get("stream") is True or _has_chunks(span),
         usage=call.usage if has_usage(call.usage) else _usage(plain),
-        tools=call.tools if call.tools is not None else read_tools(plain.attributes.get(TOOLS), Notes()),
+        tools=call.tools if call.tools is not None else _offered(plain),
     )
-    return replace(reading, model_calls=(_answered(told),), blobs=blobs)
+    return replace(reading, model_calls=(_answered(_with_chat_answer(plain, told)),), blobs=blobs)
+
+
+def _with_chat_answer(plain: Span, call: ModelCall) -> ModelCall:
+    """The call with its answer as MLflow 3.1 repeats it behind the prompt: LangChain's outputs lack the calls."""
+    items = as_items(read_structured(plain.attributes.get(MESSAGES)).value)
+    if not items or (call.output is not None and call.output.tool_calls):
+        return call
+    notes = Notes()
+    answer = one_answer(items[-1], notes)
+    if answer is None or not answer.tool_calls or len(items) <= len(call.messages):
+        return call
+    return replace(call, output=answer, flags=call.flags | notes.flags)
+
+
+def _parameters(plain: Span) -> Mapping[str, object]:
+    """What LangChain was asked to invoke the model with."""
+    return as_mapping(read_structured(plain.attributes.get(PARAMETERS)).value) or {}
+
+
+def _offered(plain: Span) -> tuple[ToolDefinition, ...] | None:
+    """The tools beside the request; MLflow's own list of LangChain's lacks the schemas that Anthropic's form has."""
+    carried = [read_tools(value, Notes()) for value in (plain.attributes.get(TOOLS), _parameters(plain).get("tools"))]
+    told = [tools for tools in carried if tools is not None]
+    whole = (tools for tools in told if all(tool.parameters is not None for tool in tools))
+    return next(whole, told[0] if told else None)
 
 
 def _read_translated(span: Span, plain: Span, logs: tuple[LogRecord, ...]) -> Reading:
@@ -126,7 +170,9 @@ def _response(span: Span, notes: Notes) -> object:
     stream = _stream(span)
     if stream is None:
         text = unquoted(carried)
-        return {"role": "assistant", "content": text} if text is not carried else carried
+        if text is carried or _is_unread_stream(text):
+            return None if text is not carried else response_in_chat_form(carried)
+        return {"role": "assistant", "content": text}
     outputs = as_mapping(read_structured(carried).value) or {}
     text = (as_mapping(_first_choice(outputs).get("message")) or {}).get("content")
     return _streamed_response(stream, as_text(text), outputs.get("usage"), notes)
@@ -140,6 +186,11 @@ def _streamed_response(stream: Stream, text: str | None, usage: object, notes: N
     message = {**(as_mapping(choice.get("message")) or {}), **({"content": text} if text else {})}
     usage = usage or stream.response.get("usage")
     return {**stream.response, "choices": ({**choice, "message": message},), "usage": usage}
+
+
+def _is_unread_stream(text: object) -> bool:
+    """Whether the outputs are the name of a stream that the application read itself."""
+    return _OBJECT.fullmatch(as_text(text) or "") is not None
 
 
 def _stream(span: Span) -> Stream | None:

@@ -25,6 +25,7 @@ from otel_receiver.dialects.normalised import is_normalised, with_own_keys
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.python_reprs import has_reprs, held_under, repr_prompt
 from otel_receiver.dialects.raw_values import RawValues
+from otel_receiver.dialects.smolagents import without_blanks
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.tool_spans import read_tool_execution
@@ -52,6 +53,9 @@ _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
 _LLAMA_INDEX = ".llama_index"
 """The instrumentation whose raw values are its own texts of messages, poorer than any parts."""
+_CALL_WORDS = ("tool_result", "toolResult", "function_response", "functionResponse", "function_call_output")
+"""What a raw request that holds results of tools mentions."""
+_ID_WORDS = ("tool_call_id", "tool_use_id", "toolUseId", "toolCallId", "call_id")
 _AGENT_STEP = ".run_agent_step"
 _AGENT_MARK = "current_agent_name='"
 
@@ -177,7 +181,7 @@ def _other_than(answered: str | None, asked: str | None) -> str | None:
 
 def _prompt(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, is_lossy: bool) -> Carried | None:
     """The prompt; the raw request is asked where the others are absent, flagged or may have lost attributes."""
-    direct = [lambda: indexed_prompt(listed, flattened=True), *prompt_carriers(places)]
+    direct = [lambda: indexed_prompt(without_blanks(listed), flattened=True), *prompt_carriers(places)]
     found = best(direct, exhaustive=True)
     if found is not None and not is_lossy and _is_enough(found, raw):
         return judged_by(raw.prompt(), found) if raw.request_mentions('"is_error"') else found
@@ -200,10 +204,20 @@ def _is_enough(found: Carried, raw: RawValues) -> bool:
 
     Instructions alone are no prompt: openai-agents spells out only an input that is a list.
     """
-    if len(_instructions(found.messages)) == len(found.messages):
+    if len(_instructions(found.messages)) == len(found.messages) or _lacks_calls(found, raw):
         return False
     lacks_ids = found.notes.flags == {QualityFlag.IDS_SYNTHESISED}
-    return found.is_sound or (lacks_ids and not raw.request_mentions("tool_call_id"))
+    return found.is_sound or (lacks_ids and not any(raw.request_mentions(word) for word in _ID_WORDS))
+
+
+def _lacks_calls(found: Carried, raw: RawValues) -> bool:
+    """Whether only the raw request tells of tool calls or of their results.
+
+    Agno's flavour leaves them out up to 0.1.x, where Anthropic's results look like the user's words.
+    """
+    if any(message.tool_calls or message.tool_result for message in found.messages):
+        return False
+    return any(raw.request_mentions(word) for word in _CALL_WORDS)
 
 
 def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, is_lossy: bool) -> Carried | None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from otel_receiver.dialects.base import ModelCall, Reading
+from otel_receiver.dialects.base import Context, ModelCall, Reading
 from otel_receiver.dialects.fields import context_of
 from otel_receiver.dialects.genai import OPERATION, Kind, kind_of, read_as, read_call
+from otel_receiver.dialects.langgraph import PLAIN_NODES
 from otel_receiver.dialects.messages import build, join
 from otel_receiver.dialects.span_ref import span_ref
-from otel_receiver.dialects.values import as_text
+from otel_receiver.dialects.values import as_text, first_word
 from otel_receiver.spans import LogRecord, Span
 from spanloop.records import ReasoningPart, Role
 
 SCOPE = "openlit"
 REASONING = "gen_ai.content.reasoning"
+LANGGRAPH = "openlit.instrumentation.langgraph"
+GRAPH = "gen_ai.workflow.name"
 
 
 class OpenLIT:
@@ -35,12 +38,23 @@ class OpenLIT:
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the span's operation."""
         kind, context = kind_of(span), context_of(span, self.name)
+        if span.scope_name == LANGGRAPH:
+            return _read_graph(span, logs, kind, context)
         if kind is not Kind.CALL:
             return read_as(span, logs, kind, context)
         call, blobs = read_call(span, logs, is_lossy=True)
         # The record of a streamed answer is written when the stream ends, outside of the span's context.
         call = replace(_with_reasoning(span, call), records_apart=call.streamed is True)
         return Reading(span=span_ref(span), context=context, model_calls=(call,), blobs=blobs)
+
+
+def _read_graph(span: Span, logs: tuple[LogRecord, ...], kind: Kind, context: Context) -> Reading:
+    """A graph's span, which is named after the agent, or a node's, which says it is an agent whatever it does."""
+    if kind is Kind.AGENT and context.agent_name in PLAIN_NODES:
+        return read_as(span, logs, Kind.RUN, replace(context, agent_name=None))
+    return read_as(
+        span, logs, kind, replace(context, agent_name=context.agent_name or first_word(span.attributes, GRAPH))
+    )
 
 
 def _with_reasoning(span: Span, call: ModelCall) -> ModelCall:

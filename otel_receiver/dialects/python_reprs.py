@@ -87,7 +87,7 @@ def _message(held: Source, notes: Notes) -> tuple[Message, ...]:
     if is_haystack_repr(held):
         return read_message(in_chat_form(held), notes)
     if "blocks" in held:
-        return read_message(_llama_index(held), notes)
+        return read_message(llama_index_message(held), notes)
     return read_message(_without_nothing(held), notes)
 
 
@@ -102,12 +102,14 @@ def _known(whole: Source) -> dict[str, object]:
     return {key: value for key, value in whole.items() if value is not None}
 
 
-def _llama_index(held: Source) -> dict[str, object]:
+def llama_index_message(held: Source) -> dict[str, object]:
     """LlamaIndex's message in the chat form; a tool message's call id stands in its extra arguments."""
     content: list[object] = []
     for item in as_items(held.get("blocks")) or ():
         block = as_mapping(item) or {}
-        if block.get("block_type") == "tool_call":
+        if block.get("block_type") == "text":
+            content.append({"type": "text", "text": block.get("text")})
+        elif block.get("block_type") == "tool_call":
             call = {"type": "tool_call", "id": block.get("tool_call_id"), "name": block.get("tool_name")}
             content.append({**call, "arguments": block.get("tool_kwargs")})
         else:
@@ -136,13 +138,25 @@ def _put_together(chunks: Iterable[Source]) -> dict[str, object]:
 
 def _add_call(calls: dict[int, dict[str, str]], piece: Source, position: int) -> None:
     """Add one piece of a streamed call: the id and name come once, the arguments in pieces."""
-    index = as_int(piece.get("index"))
-    call = calls.setdefault(position if index is None else index, {"arguments": ""})
+    call = calls.setdefault(_place_of(calls, piece, position), {"arguments": ""})
     function = as_mapping(piece.get("function")) or piece
     call["arguments"] += as_text(function.get("arguments")) or ""
     for key, word in (("id", first_word(piece, "id")), ("name", first_word(function, "name"))):
         if word is not None:
             call[key] = word
+
+
+def _place_of(calls: Mapping[int, Mapping[str, str]], piece: Source, position: int) -> int:
+    """The call a piece belongs to: by its index, as OpenAI numbers them, else by its id, else by its position.
+
+    Anthropic's calls come whole, one in a chunk, without an index.
+    """
+    index, identity = as_int(piece.get("index")), first_word(piece, "id")
+    if index is not None:
+        return index
+    if identity is None:
+        return position
+    return next((place for place, call in calls.items() if call.get("id") == identity), max(calls, default=-1) + 1)
 
 
 def _usage(chunks: Iterable[Source]) -> Usage:

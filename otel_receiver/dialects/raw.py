@@ -161,12 +161,13 @@ def read_usage(usage: Source) -> Usage:
     apart = (read or 0) + (written or 0)
     inside = as_int(first_present(prompt, "cached_tokens", "cache_read"))
     inside = as_int(first_present(usage, *_CACHED_COUNTS)) if inside is None else inside
+    stored = as_int(first_present(prompt, "cache_creation"))
     thought = first_present(answer or {}, "reasoning_tokens", "reasoning")
     return Usage(
         input_tokens=tokens + apart if tokens is not None else None,
         output_tokens=as_int(first_present(usage, *_OUTPUT_COUNTS)),
         cache_read_tokens=read if read is not None else inside,
-        cache_write_tokens=written,
+        cache_write_tokens=written if written is not None else stored,
         reasoning_tokens=as_int(first_present(usage, *_THOUGHT_COUNTS) if thought is None else thought),
     )
 

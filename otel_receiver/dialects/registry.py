@@ -25,6 +25,7 @@ from otel_receiver.dialects.haystack import Haystack
 from otel_receiver.dialects.langfuse import Langfuse
 from otel_receiver.dialects.langsmith import LangSmith
 from otel_receiver.dialects.litellm import LiteLLM
+from otel_receiver.dialects.llama_index import LlamaIndex
 from otel_receiver.dialects.logfire import Logfire, PendingSpans
 from otel_receiver.dialects.logfire_agents import LogfireAgents
 from otel_receiver.dialects.loose_records import owners
@@ -71,6 +72,7 @@ DIALECTS: tuple[Dialect, ...] = (
     AzureProjects(),
     GoogleGenAI(),
     OpenAIAgentsV2(),
+    LlamaIndex(),
     GenAI(),
     VectorStore(),
     BareGenAI(),

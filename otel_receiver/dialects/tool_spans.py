@@ -8,6 +8,8 @@ from otel_receiver.dialects.base import ToolExecution
 from otel_receiver.dialects.json_text import looks_like_json, read_structured
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.parts import NO_IDS, result_status, result_text
+from otel_receiver.dialects.pyrepr import read_repr
+from otel_receiver.dialects.tool_wrappers import spelled_arguments
 from otel_receiver.dialects.tools import is_schema, read_schema
 from otel_receiver.dialects.values import as_mapping, as_text, compact_json, first_present, first_word
 from otel_receiver.spans import Span, SpanStatus
@@ -70,8 +72,8 @@ def _name_in(name: str) -> str:
 
 
 def _arguments(value: object) -> str | None:
-    """JSON text of the arguments; Traceloop wraps them in `args` and `kwargs`."""
-    text = as_text(value)
+    """JSON text of the arguments; Traceloop wraps them in `args` and `kwargs`, LangChain writes them as Python does."""
+    text = as_text(spelled_arguments(value))
     if text is None:
         return None if value is None else compact_json(value)
     held = as_mapping(read_structured(text).value) if '"kwargs"' in text or '"inputs"' in text else None
@@ -84,6 +86,8 @@ def _arguments(value: object) -> str | None:
 def _result_message(value: object) -> Source:
     """The tool message that LangChain or llama-index writes as a tool's output; empty for any other output."""
     text = as_text(value)
+    if text is not None and text.startswith("content=") and " tool_call_id='" in text:
+        return as_mapping(read_repr(text).value) or {}
     if text is not None and '"tool_call_id"' not in text and '"raw_output"' not in text:
         return {}
     held = as_mapping(read_structured(value).value) or {}

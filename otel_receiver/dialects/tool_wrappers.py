@@ -50,6 +50,13 @@ def langsmith_tool(source: Source, asked: object, told: object) -> dict[str, obj
     }
 
 
+def spelled_arguments(value: object) -> object:
+    """The arguments' JSON where a text spells them as Python does; anything else as it is."""
+    text = as_text(value)
+    written = as_mapping(read_repr(text).value) if text is not None and text.startswith("{'") else None
+    return value if written is None else compact_json(written)
+
+
 def _held(value: object) -> Source | None:
     """The mapping in the value's JSON; cheap for values that hold no wrapper."""
     text = as_text(value)

@@ -67,7 +67,8 @@ class Call:
     @property
     def broken_off(self) -> bool:
         """Whether a streamed answer ended without a finish reason, on a span that does not say it succeeded."""
-        return bool(self.report.streamed) and self.report.finish_reason is None and not self.ref.succeeded
+        told_whole = self.report.is_whole or self.report.finish_reason is not None
+        return bool(self.report.streamed) and not told_whole and not self.ref.succeeded
 
     def flagged(self, *flags: QualityFlag) -> Call:
         """The call with more flags."""

@@ -84,12 +84,17 @@ def _call_flags(turn: Turn) -> set[QualityFlag]:
 def _is_cut(turn: Turn) -> bool:
     """Whether the answer ended before its end; a stream whose answer a later history repeats did not."""
     report = turn.call.report
-    if report.finish_reason == "length":
+    if report.finish_reason == "length" or _lacks_calls(turn):
         return True
     if turn.call.ref.failed:
         return report.finish_reason is None
     carried = QualityFlag.OUTPUT_TRUNCATED in report.flags and not turn.completed
     return carried or (turn.call.broken_off and not turn.repeated)
+
+
+def _lacks_calls(turn: Turn) -> bool:
+    """Whether the model stopped to call tools and no call of it is known."""
+    return turn.call.report.finish_reason == "tool_calls" and turn.action is not None and not turn.action.tool_calls
 
 
 def _link_flags(link: Link | None) -> set[QualityFlag]:

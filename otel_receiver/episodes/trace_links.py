@@ -42,7 +42,7 @@ def call_links(calls: Sequence[Call], links: Mapping[Call, Link], prefixes: Pref
     for call in sorted(calls, key=lambda call: call.order):
         befores = () if call in inside else set(_befores(call, prefixes))
         ends = set() if call in continued and not call.report.detached else set(_afters(call, prefixes))
-        afters = {*_record_ends(call), *ends}
+        afters = {*_record_ends(call), *_response_ends(call), *ends}
         found.extend(_end(call, before=before) for before in sorted(befores))
         found.extend(_end(call, after=after) for after in sorted(afters))
     return tuple(found)
@@ -109,8 +109,6 @@ def _befores(call: Call, prefixes: PrefixTree) -> Iterator[str]:
 
 def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     """Hashes by which another call may continue this one."""
-    if call.report.response_id:
-        yield _labelled("response", call.report.response_id)
     yield from _kept_conversation(call)
     end = prefixes.end(call.body)
     asks_again = (_is_rootless(call) and call.attempt_failed) or call.report.detached
@@ -135,6 +133,12 @@ def _open(asked: str, text: str) -> str:
     return _labelled("open", f"{asked} {squeezed(text)}")
 
 
+def _response_ends(call: Call) -> Iterator[str]:
+    """Hash by which the client's own span of the call finds it, whether or not another call continues it."""
+    if call.report.response_id:
+        yield _labelled("response", call.report.response_id)
+
+
 def _record_ends(call: Call) -> Iterator[str]:
     """Hash by which log records without ids find the call, whether or not another call continues it."""
     if call.report.records_apart and call.report.response_id:
@@ -142,7 +146,12 @@ def _record_ends(call: Call) -> Iterator[str]:
 
 
 def _needs_predecessor(call: Call, answer: int) -> bool:
-    """Whether the earlier trace changes anything here: a known conversation's new request stands by itself."""
+    """Whether the earlier trace changes anything here: a known conversation's new request stands by itself.
+
+    It does not where the sender's histories lose what earlier answers said.
+    """
+    if call.report.lossy_history:
+        return True
     new_request = any(message.role is Role.USER for message in call.body[answer + 1 :])
     return not (new_request and not call.body[answer].tool_calls and call.context.conversation_id is not None)
 

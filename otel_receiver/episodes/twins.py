@@ -302,6 +302,7 @@ def _merged_report(ranked: Sequence[ModelCall]) -> ModelCall:
         response_model=_first(report.response_model for report in ranked),
         response_id=_first(report.response_id for report in ranked),
         streamed=_first(report.streamed for report in ranked),
+        is_whole=any(report.is_whole for report in ranked),
         continues_response_id=_first(report.continues_response_id for report in ranked),
     )
 

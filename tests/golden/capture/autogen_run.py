@@ -1,6 +1,10 @@
-"""AutoGen with its OpenAI model client: autogen-agentchat, autogen-ext[openai]. Model calls are log records only."""
+"""AutoGen with its OpenAI model client: autogen-agentchat, autogen-ext[openai]. Model calls are log records only.
+
+`autogen_run FOLDER [TAG]`: `autogen` (the default) runs plain, `autogen_streamed` streamed.
+"""
 
 import asyncio
+import sys
 
 from autogen_agentchat.agents import AssistantAgent
 from autogen_core import EVENT_LOGGER_NAME
@@ -12,6 +16,8 @@ from tests.golden.capture import model_server
 from tests.golden.capture.log_sink import LogCapture
 from tests.golden.capture.openai_loop import SYSTEM
 from tests.golden.capture.sink import Capture
+
+TAG = (sys.argv[2:] or ["autogen"])[0]
 
 
 async def get_weather(city: str) -> str:
@@ -35,13 +41,14 @@ async def main() -> None:
         system_message=SYSTEM,
         max_tool_iterations=5,
         reflect_on_tool_use=False,
+        model_client_stream=TAG.endswith("_streamed"),
     )
     for question in model_server.QUESTIONS:
         await agent.run(task=question)
 
 
 if __name__ == "__main__":
-    capture, logs = Capture("autogen"), LogCapture("autogen")
+    capture, logs = Capture(TAG), LogCapture(TAG)
     trace.set_tracer_provider(capture.provider)
     logs.listen_to(EVENT_LOGGER_NAME)
     asyncio.run(main())

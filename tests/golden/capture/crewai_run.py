@@ -1,7 +1,8 @@
 """OpenInference's CrewAI flavour: crewai, litellm, openinference-instrumentation-crewai, -openai 0.1.66. A crew of one.
 
 `python -m tests.golden.capture.crewai_run FOLDER TAG`, where the words in the tag choose what runs: `alone` without
-the instrumentation of the client, `events` with the event listener, `streamed` streamed, `litellm` over LiteLLM.
+the instrumentation of the client, `events` with the event listener, `streamed` streamed, `litellm` over LiteLLM with
+openinference-instrumentation-litellm in the place of the client's.
 """
 
 import sys
@@ -11,7 +12,6 @@ from crewai.events.event_bus import crewai_event_bus
 from crewai.tools import BaseTool
 from openinference.instrumentation import using_attributes
 from openinference.instrumentation.crewai import CrewAIInstrumentor
-from openinference.instrumentation.openai import OpenAIInstrumentor
 
 from tests.golden.capture import model_server
 from tests.golden.capture.sink import Capture
@@ -38,7 +38,13 @@ if __name__ == "__main__":
     tag = sys.argv[2]
     capture = Capture(tag)
     CrewAIInstrumentor().instrument(tracer_provider=capture.provider, use_event_listener="events" in tag)
-    if "alone" not in tag:
+    if "litellm" in tag:
+        from openinference.instrumentation.litellm import LiteLLMInstrumentor
+
+        LiteLLMInstrumentor().instrument(tracer_provider=capture.provider)
+    elif "alone" not in tag:
+        from openinference.instrumentation.openai import OpenAIInstrumentor
+
         OpenAIInstrumentor().instrument(tracer_provider=capture.provider)
     url = f"{model_server.start()}/v1"
     litellm = {"is_litellm": True} if "litellm" in tag else {}

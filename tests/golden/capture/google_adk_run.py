@@ -3,7 +3,8 @@
 `google_adk_run FOLDER [TAG]`. `google_adk` (the default) is what version 2 does when content is asked for, which stands
 in log records only; `google_adk_stream` its streamed answers with content on spans as well. google-adk 1.39.1 (litellm
 1.80.0) is `google_adk_1` and `google_adk_1_stream`, with no setting of content at all, and `google_adk_1_logs`, with
-content in log records too; google-adk 1.5.0 is `google_adk_1_old`.
+content in log records too; google-adk 1.5.0 is `google_adk_1_old`. In `google_adk_sub` a coordinator hands over to a
+sub-agent that has the tool; both answer in one session.
 """
 
 import asyncio
@@ -47,6 +48,9 @@ async def main() -> None:
     """Ask both questions in one session."""
     model = LiteLlm(model="openai/gpt-4o-mini", api_key="none", api_base=f"{model_server.start()}/v1")
     agent = LlmAgent(name="weather", model=model, instruction=SYSTEM, tools=[get_weather])
+    if TAG == "google_adk_sub":
+        agent.description = "Tells the weather."
+        agent = LlmAgent(name="coordinator", model=model, instruction="You hand over.", sub_agents=[agent])
     runner = InMemoryRunner(agent=agent, app_name="weather_app")
     await runner.session_service.create_session(app_name="weather_app", user_id="u-3", session_id="sess-3")
     run = RunConfig(streaming_mode=StreamingMode.SSE if STREAMED else StreamingMode.NONE)

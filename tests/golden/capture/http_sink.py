@@ -16,7 +16,7 @@ from pathlib import Path
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-KEPT = ("service.name", "telemetry.")
+KEPT = ("service.name", "telemetry.", "app.", "quotient.")
 
 
 class HttpSink:

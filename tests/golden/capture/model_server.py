@@ -56,6 +56,18 @@ def tool_name(request: dict[str, object]) -> str:
     return next((name for name in names if name.endswith("get_weather")), "get_weather")
 
 
+def hands_over(request: dict[str, object]) -> bool:
+    """Whether the request's only tool is the one by which an agent hands over to another."""
+    tools = json.dumps(request.get("tools", ()))
+    return "transfer_to_agent" in tools and "get_weather" not in tools
+
+
+def transfer(number: int) -> dict[str, object]:
+    """The tool call by which an agent hands over to the weather's."""
+    function = {"name": "transfer_to_agent", "arguments": json.dumps({"agent_name": "weather"})}
+    return {"id": f"call_t{number}", "type": "function", "function": function}
+
+
 def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     """The reply as OpenAI's chat completion."""
     text, calls = reply_to(request["messages"])
@@ -70,6 +82,8 @@ def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     by_tool = next((name for name in ANSWER_TOOLS if name in told), None)
     if not calls and by_tool is not None:
         message["tool_calls"] = [final_answer(text or "", number, by_tool)]
+    elif hands_over(request):
+        message |= {"content": None, "tool_calls": [transfer(number)]}
     elif calls:
         message["tool_calls"] = [
             {

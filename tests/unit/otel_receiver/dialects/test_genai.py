@@ -393,3 +393,10 @@ def test_a_conversation_of_openais_holds_the_history(conversation, kind, is_kept
     """A Responses request that names one sends only what is new; a session of the application's says nothing."""
     held = {"gen_ai.conversation.id": conversation, "openai.api.type": kind}
     assert is_kept is read_call(make_span({**CHAT, **held})).continues_conversation
+
+
+def test_anthropics_own_span_tells_the_finish_reason_its_own_way():
+    """The SDK's telemetry carries no content; its twin may lack what it knows."""
+    span = make_span({"gen_ai.operation.name": "chat", "anthropic.message.stop_reason": "tool_use"})
+    (call,) = read_span(span).model_calls
+    assert "tool_calls" == call.finish_reason

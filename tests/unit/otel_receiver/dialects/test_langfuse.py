@@ -121,6 +121,55 @@ def test_a_tool_observation(carried, result):
     assert ("f", '{"city":"Paris"}', result) == (execution.name, execution.arguments, execution.result)
 
 
+def test_langchains_handler_puts_the_tools_behind_the_messages():
+    """What it writes as a message of the role tool that answers no call is a definition; a real result stays."""
+    told = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "args": {}, "id": "a", "type": "tool_call"}]},
+        {"role": "tool", "content": "sunny", "tool_call_id": "a"},
+        {"role": "tool", "content": {"type": "function", "function": FUNCTION}},
+    ]
+    call = read_call({**GENERATION, "langfuse.observation.input": json.dumps(told)})
+    assert [("user", "Hi"), ("assistant", ("a", "f", "{}")), ("tool", ("a", "sunny"))] == brief(call.messages)
+    assert (ToolDefinition(name="f", description="weather", parameters='{"type":"object"}'),) == call.tools
+
+
+def test_langchains_handler_names_the_model_asked_for_and_writes_whole_answers():
+    """Its metadata tells the request's model; of a streamed answer it knows no other, and no finish reason."""
+    attributes = {
+        **GENERATION,
+        "langfuse.observation.metadata.ls_provider": '"openai"',
+        "langfuse.observation.metadata.ls_model_name": '"m"',
+    }
+    call = read_call(attributes)
+    assert ("m", "m-2025", True) == (call.model, call.response_model, call.is_whole)
+    call = read_call({**attributes, "langfuse.observation.model.name": "m"})
+    assert ("m", None) == (call.model, call.response_model)
+    assert not read_call(GENERATION).is_whole
+
+
+def test_a_level_of_error_is_a_failure():
+    """SDKs up to 3.3 leave the status of a failed observation unset."""
+    attributes = {
+        **GENERATION,
+        "langfuse.observation.level": "ERROR",
+        "langfuse.observation.status_message": "overloaded",
+    }
+    span = read_span(make_span(attributes)).span
+    assert (True, "overloaded") == (span.failed, span.error)
+
+
+def test_a_tool_that_langchain_ran():
+    """Its arguments are the text of a Python dictionary, its call's id stands in the metadata."""
+    attributes = {
+        "langfuse.observation.type": "tool",
+        "langfuse.observation.input": "{'city': 'Paris'}",
+        "langfuse.observation.metadata.tool_call_id": '"call_1"',
+    }
+    (execution,) = read_span(make_span(attributes, name="f")).tool_executions
+    assert ("call_1", '{"city":"Paris"}') == (execution.call_id, execution.arguments)
+
+
 @pytest.mark.parametrize(
     ("kind", "agent"),
     [

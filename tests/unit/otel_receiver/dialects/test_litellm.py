@@ -155,3 +155,18 @@ def test_a_raw_span_that_was_cut_says_so():
 def test_an_empty_raw_span_is_nothing():
     """Below a streamed call the raw span carries nothing."""
     assert () == read_span(make_span({}, name="raw_gen_ai_request")).model_calls
+
+
+def test_the_second_versions_tools_are_counted():
+    """It writes only as many definitions as fit; a request that declared more is flagged."""
+    told = {
+        "gen_ai.operation.name": "chat",
+        "litellm.call_id": "c1",
+        "gen_ai.input.messages": '[{"role": "user", "content": "Hi"}]',
+        "gen_ai.tool.0.name": "f",
+        "gen_ai.tool.0.parameters": '{"type": "object"}',
+    }
+    for declared, flags in ((1, set()), (2, {QualityFlag.PROMPT_TRUNCATED})):
+        (call,) = read_span(make_span({**told, "litellm.request.tools.declared": declared})).model_calls
+        assert (ToolDefinition(name="f", parameters='{"type":"object"}'),) == call.tools
+        assert flags == call.flags

@@ -126,6 +126,52 @@ def test_counts_of_mlflow_fill_in():
     assert Usage(input_tokens=9, output_tokens=2, cache_read_tokens=4) == call.usage
 
 
+def test_an_object_in_place_of_an_answer_is_no_answer():
+    """A stream that the application read itself is carried as its name only."""
+    call = read_call({**CALL, "mlflow.spanOutputs": '"<anthropic.Stream object at 0x7f1c2a>"'})
+    assert (None, None) == (call.output, call.response_model)
+    told = read_call({**CALL, "mlflow.spanOutputs": '"<b>Stream</b>"'})
+    assert told.output is not None
+
+
+def test_the_model_asked_for_is_not_the_one_that_answered():
+    """Frameworks' spans name one model, the request's; a bare attribute names it where nothing else does."""
+    told = {**CALL, "mlflow.spanInputs": '{"messages": []}', "mlflow.spanOutputs": '{"choices": []}'}
+    assert ("m-2025", None) == (read_call(told).model, read_call(told).response_model)
+    del told["mlflow.llm.model"]
+    assert "m" == read_call(told).model
+
+
+def test_tools_without_their_schemas_are_asked_of_the_parameters():
+    """MLflow's list of LangChain's tools drops Anthropic's schemas; the invocation's parameters have them."""
+    tool = {"name": "f", "description": "weather", "input_schema": {"type": "object"}}
+    told = {**CALL, "mlflow.chat.tools": '[{"type": "function", "function": {"name": "f", "parameters": null}}]'}
+    assert (ToolDefinition(name="f"),) == read_call(told).tools
+    told["invocation_params"] = json.dumps({"tools": [tool]})
+    expected = ToolDefinition(name="f", description="weather", parameters='{"type":"object"}')
+    assert (expected,) == read_call(told).tools
+
+
+def test_an_answers_calls_in_the_list_of_all_messages():
+    """MLflow 3.1 writes LangChain's answer without its tool calls, and whole behind the prompt's messages."""
+    asked = {"role": "user", "content": "Hi"}
+    function = {"name": "f", "arguments": "{}"}
+    said = {"role": "assistant", "content": "", "tool_calls": [{"id": "a", "type": "function", "function": function}]}
+    told = {**CALL, "mlflow.chat.messages": json.dumps([asked, said])}
+    output = read_call(told).output
+    assert output is not None
+    assert [("assistant", ("a", "f", "{}"))] == brief([output])
+    output = read_call({**CALL, "mlflow.chat.messages": json.dumps([asked])}).output
+    assert output is not None
+    assert [("assistant", "Wait. ")] == brief([output])
+
+
+def test_langchains_agent_stands_in_the_metadata():
+    """The names of its spans are those of chains and nodes."""
+    reading = read_span(make_span({**CALL, "metadata": '{"lc_agent_name": "weather", "thread_id": "t"}'}))
+    assert "weather" == reading.context.agent_name
+
+
 def test_a_tool_span():
     """Arguments are the inputs, the result is the decoded output."""
     attributes = {

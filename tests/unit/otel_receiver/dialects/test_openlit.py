@@ -89,3 +89,15 @@ def test_other_operations_are_read_as_otel():
         run.agent.is_agent,
         run.context.agent_name,
     )
+
+
+def test_the_nodes_of_a_graph_are_no_agents():
+    """Its spans of nodes say that they invoke an agent; the graph's own names the agent, and so may a node."""
+    node = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "model"}
+    graph = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "weather"}
+    found = []
+    for attributes in (node, {**node, "gen_ai.agent.name": "researcher"}, graph):
+        reading = read_span(make_span(attributes, scope_name="openlit.instrumentation.langgraph"))
+        assert reading.agent is not None
+        found.append((reading.agent.is_agent, reading.context.agent_name))
+    assert [(False, None), (True, "researcher"), (False, "weather")] == found

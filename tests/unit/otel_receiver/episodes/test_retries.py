@@ -68,6 +68,20 @@ def test_a_stream_that_broke_off_at_the_end_leaves_the_episode_incomplete():
         assert ({"output_truncated"} if not succeeded else set()) == flags(episode.steps[0])
 
 
+def test_a_streamed_answer_that_is_only_written_whole_is_not_cut():
+    """Some senders tell no finish reason and write an answer when the call has ended."""
+    told = call(2, 10, ASKED, says("Sun."), streamed=True, finish_reason=None, is_whole=True)
+    (episode,) = episodes([root(), told])
+    assert (EpisodeStatus.OK, set()) == (episode.status, flags(episode.steps[0]))
+
+
+def test_an_answer_that_stopped_for_tools_and_has_none_is_cut():
+    """The finish reason says that the sender lost the tool calls."""
+    for output, expected in ((says("Let me check."), True), (says("", asks("c1", "Paris")), False)):
+        (episode,) = episodes([root(), call(2, 10, ASKED, output, finish_reason="tool_calls")])
+        assert expected == ("output_truncated" in flags(episode.steps[0]))
+
+
 def test_attempts_in_traces_of_their_own_are_joined_within_a_minute():
     """Rootless calls of one service with one prompt: a failure is replaced by a success that comes soon."""
     context = Context(service_name="svc")

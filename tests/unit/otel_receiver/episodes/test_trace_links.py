@@ -96,6 +96,34 @@ def test_content_free_twins_meet_by_response_id():
     assert meet([root(), full], [bare])
 
 
+def test_a_continued_call_meets_its_content_free_twin():
+    """The client's own spans may lie in other traces for every call of a run, not only for its last."""
+    first, second = weather_run()
+    named = replace(first, model_calls=(replace(first.model_calls[0], response_id="r1"),))
+    twin = call(9, 12, [], None, trace=4, parent=None, response_id="r1")
+    assert meet([root(), named, second], [twin])
+
+
+def test_a_call_without_its_answer_meets_the_history_that_has_it():
+    """A sender may not tell a streamed answer; a failed call had none, and a call that answered is known by it."""
+    asked = [SYSTEM, user("Weather?")]
+    later = [call(5, 90, [*asked, says("It is sunny."), user("And in Rome?")], says("Rain."), trace=2)]
+    assert meet([root(), call(2, 10, asked, None)], later)
+    assert not meet([root(), call(2, 10, asked, None, span={"failed": True})], later)
+    assert not meet([root(), call(2, 10, asked, says("It rains."))], later)
+
+
+def test_a_lossy_history_needs_the_trace_before_also_in_a_known_conversation():
+    """What earlier answers said is restored from it."""
+    context = Context(conversation_id="c", service_name="svc")
+    asked = [SYSTEM, user("Weather?")]
+    first = [root(), call(2, 10, asked, says("It is sunny."), context=context)]
+    told = [*asked, says("It is sunny."), user("And in Rome?")]
+    for is_lossy in (True, False):
+        later = [call(5, 90, told, says("Rain."), trace=2, context=context, lossy_history=is_lossy)]
+        assert is_lossy == meet(first, later)
+
+
 def test_a_tool_in_a_trace_of_its_own_meets_its_call():
     """An executed tool without a model call beside it finds the call by its id."""
     first = weather_run(parent=None)[0]
