@@ -1,4 +1,4 @@
-"""A model server that answers by a script, in OpenAI's chat and Responses forms and in Anthropic's messages form.
+"""A model server that answers by a script, in the forms of OpenAI (chat, Responses), Anthropic, Gemini and Bedrock.
 
 The script, told by the conversation so far: asked for the weather, the model says a sentence and calls `get_weather`
 for Paris and for Atlantis, which fails; then calls it for Rome; then answers. Asked about tomorrow, it calls once and
@@ -12,6 +12,9 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.golden.capture.anthropic_api import anthropic_events
+from tests.golden.capture.bedrock_api import converse_answer, converse_events, encoded, invoke_events
+from tests.golden.capture.gemini_api import gemini_answer, gemini_chunks, gemini_reply
 from tests.golden.capture.responses_api import Reply, responses_answer, responses_events, responses_input
 
 QUESTIONS = ("What is the weather in Paris and Atlantis?", "And tomorrow in Rome?")
@@ -51,6 +54,24 @@ def tool_name(request: dict[str, object]) -> str:
     return next((name for name in names if name.endswith("get_weather")), "get_weather")
 
 
+HANDING_ON = ("delegate_task_to_member", "transfer_task_to_member")
+"""The tools by which agno's team leader hands a task to a member."""
+
+
+def handing_call(request: dict[str, object], number: int) -> dict[str, object] | None:
+    """The call by which a team leader hands the last question on; `None` when it is no leader or has done so."""
+    offered = {tool["function"]["name"]: tool["function"] for tool in request.get("tools", ())}
+    name = next((name for name in HANDING_ON if name in offered), None)
+    messages = request["messages"]
+    if name is None or messages[-1]["role"] == "tool":
+        return None
+    asked = messages[-1]["content"]
+    wanted = offered[name]["parameters"]["properties"]
+    told = {key: "weather-agent" if key.endswith("_id") else asked for key in wanted if key != "expected_output"}
+    told |= {"expected_output": "A sentence."} if "expected_output" in wanted else {}
+    return {"id": f"call_h{number}", "type": "function", "function": {"name": name, "arguments": json.dumps(told)}}
+
+
 def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     """The reply as OpenAI's chat completion."""
     text, calls = reply_to(request["messages"])
@@ -63,7 +84,9 @@ def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
     if not calls and "final_answer" in json.dumps(request.get("tools", ())):  # smolagents answers by a tool
         message["tool_calls"] = [final_answer(text or "", number)]
-    elif calls:
+    elif handing := handing_call(request, number):
+        message |= {"content": None, "tool_calls": [handing]}
+    elif calls and not any(name in json.dumps(request.get("tools", ())) for name in HANDING_ON):
         message["tool_calls"] = [
             {
                 "id": name,
@@ -163,7 +186,13 @@ class Handler(BaseHTTPRequestHandler):
             self._send("application/json", json.dumps({"error": {"message": "overloaded", "code": "busy"}}), status=503)
             return
         if self.path.endswith("/messages"):
-            self._send("application/json", json.dumps(anthropic_answer(request, Handler.number)))
+            self._answer_anthropic(anthropic_answer(request, Handler.number), stream=request.get("stream"))
+            return
+        if "enerateContent" in self.path:
+            self._answer_gemini(gemini_answer(gemini_reply(request, SCRIPT, QUESTIONS), Handler.number))
+            return
+        if self.path.startswith("/model/"):
+            self._answer_bedrock(request)
             return
         if self.path.endswith("/responses"):
             reply = reply_to(responses_input(request))
@@ -176,6 +205,30 @@ class Handler(BaseHTTPRequestHandler):
         lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in openai_chunks(answer)]
         self._send("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
 
+    def _answer_anthropic(self, answer: dict[str, object], *, stream: object) -> None:
+        if not stream:
+            self._send("application/json", json.dumps(answer))
+            return
+        events = anthropic_events(answer)
+        self._send("text/event-stream", "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events))
+
+    def _answer_gemini(self, answer: dict[str, object]) -> None:
+        if "streamGenerateContent" not in self.path:
+            self._send("application/json", json.dumps(answer))
+            return
+        self._send("text/event-stream", "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in gemini_chunks(answer)))
+
+    def _answer_bedrock(self, request: dict[str, object]) -> None:
+        reply = reply_to(request["messages"])
+        streamed = {"converse-stream": converse_events, "invoke-with-response-stream": invoke_events}
+        kind = self.path.rpartition("/")[2]
+        is_converse = kind.startswith("converse")
+        answer = converse_answer(reply, Handler.number) if is_converse else anthropic_answer(request, Handler.number)
+        if kind in streamed:
+            self._send("application/vnd.amazon.eventstream", encoded(streamed[kind](answer)))
+        else:
+            self._send("application/json", json.dumps(answer))
+
     def _answer_responses(self, answer: dict[str, object], *, stream: object) -> None:
         if not stream:
             self._send("application/json", json.dumps(answer))
@@ -184,8 +237,8 @@ class Handler(BaseHTTPRequestHandler):
         lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in numbered]
         self._send("text/event-stream", "".join(lines))
 
-    def _send(self, kind: str, body: str, *, status: int = 200) -> None:
-        data = body.encode()
+    def _send(self, kind: str, body: str | bytes, *, status: int = 200) -> None:
+        data = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
