@@ -121,6 +121,8 @@ AGENT_KEYS = (
     "agent.name",
     "agent_name",
     "graph.node.name",
+    "agno.agent",
+    "agno.team",
     "executor.id",
     "ai.telemetry.functionId",
 )

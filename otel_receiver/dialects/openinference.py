@@ -23,6 +23,7 @@ from otel_receiver.dialects.messages import read_messages, with_system
 from otel_receiver.dialects.model_call import CallEvidence, build_call
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.python_reprs import has_reprs, held_under, repr_prompt
+from otel_receiver.dialects.raw import request_tools
 from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_ids import complete_ids
@@ -49,6 +50,9 @@ _AGNO = ".agno"
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
+_CALL_WORDS = ("tool_result", "toolResult", "function_response", "functionResponse", "function_call_output")
+"""What a raw request that holds results of tools mentions."""
+_ID_WORDS = ("tool_call_id", "tool_use_id", "toolUseId", "toolCallId", "call_id")
 _AGENT_STEP = ".run_agent_step"
 _AGENT_MARK = "current_agent_name='"
 
@@ -178,10 +182,18 @@ def _is_enough(found: Carried, raw: RawValues) -> bool:
 
     Instructions alone are no prompt: openai-agents spells out only an input that is a list.
     """
-    if len(_instructions(found.messages)) == len(found.messages):
+    if len(_instructions(found.messages)) == len(found.messages) or _lacks_calls(found, raw):
         return False
     lacks_ids = found.notes.flags == {QualityFlag.IDS_SYNTHESISED}
-    return found.is_sound or (lacks_ids and not raw.request_mentions("tool_call_id"))
+    return found.is_sound or (lacks_ids and not any(raw.request_mentions(word) for word in _ID_WORDS))
+
+
+def _lacks_calls(found: Carried, raw: RawValues) -> bool:
+    """Whether only the raw request tells of tool calls or of their results: agno's flavour leaves them out up to 0.1.x,
+    where Anthropic's results look like the user's words."""
+    if any(message.tool_calls or message.tool_result for message in found.messages):
+        return False
+    return any(raw.request_mentions(word) for word in _CALL_WORDS)
 
 
 def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues) -> Carried | None:
@@ -189,7 +201,9 @@ def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues) -> 
     is_one_turn = len(listed.entries) > 1 and raw.num_choices < 2
     direct = [lambda: indexed_answer(listed, flattened=True, is_one_turn=is_one_turn), *answer_carriers(places)]
     found = best(direct, exhaustive=True)
-    return found if found is not None and found.is_sound else best((lambda: found, raw.answer), exhaustive=True)
+    if found is not None and found.is_sound and (found.messages[0].tool_calls or not raw.answers_with_calls):
+        return found
+    return best((lambda: found, raw.answer), exhaustive=True)
 
 
 def _reaches(messages: tuple[Message, ...], length: int) -> bool:
@@ -214,7 +228,7 @@ class _Parameters:
 
     @property
     def tools(self) -> object:
-        return self._held("tools").get("tools")
+        return request_tools(self._held("tools"))
 
     @property
     def streamed(self) -> bool | None:

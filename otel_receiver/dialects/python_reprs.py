@@ -136,13 +136,25 @@ def _put_together(chunks: Iterable[Source]) -> dict[str, object]:
 
 def _add_call(calls: dict[int, dict[str, str]], piece: Source, position: int) -> None:
     """Add one piece of a streamed call: the id and name come once, the arguments in pieces."""
-    index = as_int(piece.get("index"))
-    call = calls.setdefault(position if index is None else index, {"arguments": ""})
+    call = calls.setdefault(_place_of(calls, piece, position), {"arguments": ""})
     function = as_mapping(piece.get("function")) or piece
     call["arguments"] += as_text(function.get("arguments")) or ""
     for key, word in (("id", first_word(piece, "id")), ("name", first_word(function, "name"))):
         if word is not None:
             call[key] = word
+
+
+def _place_of(calls: Mapping[int, Mapping[str, str]], piece: Source, position: int) -> int:
+    """The call a piece belongs to: by its index, as OpenAI numbers them, else by its id, else by its position.
+
+    Anthropic's calls come whole, one in a chunk, without an index.
+    """
+    index, identity = as_int(piece.get("index")), first_word(piece, "id")
+    if index is not None:
+        return index
+    if identity is None:
+        return position
+    return next((place for place, call in calls.items() if call.get("id") == identity), max(calls, default=-1) + 1)
 
 
 def _usage(chunks: Iterable[Source]) -> Usage:

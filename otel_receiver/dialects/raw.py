@@ -56,10 +56,10 @@ def read_instructions(value: object, notes: Notes) -> tuple[Message, ...]:
 
 
 def request_tools(value: object) -> object:
-    """The tool definitions in a raw request, unread."""
+    """The tool definitions in a raw request, unread; Gemini has them in its `config`, Portkey in its `kwargs`."""
     source = as_mapping(value) or {}
-    config = as_mapping(source.get("config")) or {}
-    return first_present(source, "tools", "functions") or first_present(config, "tools")
+    inner = as_mapping(first_present(source, "config", "kwargs")) or {}
+    return first_present(source, "tools", "functions") or first_present(inner, "tools")
 
 
 def request_model(value: object) -> str | None:

@@ -46,7 +46,7 @@ def remembering() -> dict[str, object]:
 
 def agent(url: str) -> Agent | Team:
     """The agent, or the team around it."""
-    kept = remembering()
+    kept = {**remembering(), "session_id": "sess-o", "user_id": "u-o"}  # agno 2.0 asks the agent itself at the end
     if "team" not in TAG:
         return Agent(name="weather-agent", model=model(url), tools=[get_weather], system_message=SYSTEM, **kept)
     member = Agent(name="weather-agent", role="Tells the weather.", model=model(url), tools=[get_weather])

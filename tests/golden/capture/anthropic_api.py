@@ -17,7 +17,7 @@ def anthropic_events(answer: dict[str, object]) -> Iterator[dict[str, object]]:
             yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
     ended = {"stop_reason": answer["stop_reason"], "stop_sequence": None}
-    yield {"type": "message_delta", "delta": ended, "usage": {"output_tokens": answer["usage"]["output_tokens"]}}
+    yield {"type": "message_delta", "delta": ended, "usage": answer["usage"]}
     yield {"type": "message_stop"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from tests.golden.capture.responses_api import Reply
 
@@ -10,12 +11,16 @@ Script = tuple[tuple[Reply, ...], ...]
 
 
 def gemini_reply(request: dict[str, object], script: Script, questions: tuple[str, ...]) -> Reply:
-    """The script's reply to the contents: told by how many turns the model has taken since the last question."""
+    """The script's reply to the contents: told by how many turns the model has taken since the last question.
+
+    A client's chat keeps a streamed turn as several contents.
+    """
     contents = request["contents"]
     asked = {question: index for index, question in enumerate(questions)}
     places = [(at, asked[text]) for at, content in enumerate(contents) if (text := _text(content)) in asked]
     at, question = places[-1] if places else (0, 0)
-    return script[question][sum(content.get("role") == "model" for content in contents[at:])]
+    roles = [content.get("role") for content in contents[at:]]
+    return script[question][sum(one == "model" != other for one, other in pairwise([*roles, None]))]
 
 
 def _text(content: dict[str, object]) -> str:

@@ -86,7 +86,9 @@ def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
         message["tool_calls"] = [final_answer(text or "", number)]
     elif handing := handing_call(request, number):
         message |= {"content": None, "tool_calls": [handing]}
-    elif calls and not any(name in json.dumps(request.get("tools", ())) for name in HANDING_ON):
+    elif any(name in json.dumps(request.get("tools", ())) for name in HANDING_ON):
+        message["content"] = SCRIPT[QUESTIONS[1] in prompt][-1][0]
+    elif calls:
         message["tool_calls"] = [
             {
                 "id": name,
@@ -141,6 +143,9 @@ def openai_chunks(answer: dict[str, object]) -> Iterator[dict[str, object]]:
             yield chunk({"content": word + " "})
     for index, call in enumerate(message.get("tool_calls", ())):
         arguments = call["function"]["arguments"]
+        if Handler.whole_calls:
+            yield chunk({"tool_calls": [{"index": index, **call}]})
+            continue
         function = {"name": call["function"]["name"], "arguments": ""}
         yield chunk({"tool_calls": [{"index": index, "id": call["id"], "type": "function", "function": function}]})
         for piece in (arguments[:5], arguments[5:]):
@@ -174,6 +179,8 @@ class Handler(BaseHTTPRequestHandler):
     number = 0
     failing: frozenset[int] = frozenset()
     """Requests, counted from one, that are answered with an overload for the client to try again."""
+    whole_calls = False
+    """Streamed chat completions have each call in one chunk, as Mistral sends them."""
 
     def log_message(self, *_: object) -> None:
         """Say nothing on the terminal."""

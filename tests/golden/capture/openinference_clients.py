@@ -5,6 +5,7 @@
 `using_attributes`.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -25,6 +26,7 @@ def openai(url: str) -> object:
 
 def litellm(url: str) -> object:
     """LiteLLM's function in the place of a client's method."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     import litellm as library  # noqa: PLC0415
 
     def create(*, model: str, **arguments: object) -> object:
@@ -50,8 +52,9 @@ def groq(url: str) -> object:
 
 def mistral(url: str) -> object:
     """Mistral's client, whose methods have other names."""
-    from mistralai import Mistral  # noqa: PLC0415
+    from mistralai.client import Mistral  # noqa: PLC0415
 
+    model_server.Handler.whole_calls = True
     client = Mistral(api_key="none", server_url=url)
 
     def create(*, stream: bool = False, stream_options: object = None, **arguments: object) -> object:

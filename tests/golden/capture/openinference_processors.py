@@ -35,7 +35,7 @@ def get_weather_or_error(city: str) -> str:
 def pydantic_ai(url: str) -> None:
     """Pydantic-AI's agent."""
     from openinference.instrumentation.pydantic_ai import OpenInferenceSpanProcessor  # noqa: PLC0415
-    from pydantic_ai import Agent  # noqa: PLC0415
+    from pydantic_ai import Agent, Tool  # noqa: PLC0415
     from pydantic_ai.models.instrumented import InstrumentationSettings  # noqa: PLC0415
     from pydantic_ai.models.openai import OpenAIChatModel  # noqa: PLC0415
     from pydantic_ai.providers.openai import OpenAIProvider  # noqa: PLC0415
@@ -44,7 +44,8 @@ def pydantic_ai(url: str) -> None:
     trace.set_tracer_provider(capture.provider)
     Agent.instrument_all(InstrumentationSettings(version=2))
     model = OpenAIChatModel("gpt-4o-mini", provider=OpenAIProvider(base_url=f"{url}/v1", api_key="none"))
-    agent = Agent(model, system_prompt=SYSTEM, tools=[get_weather_or_error], name="weather")
+    told = Tool(get_weather_or_error, name="get_weather")
+    agent = Agent(model, system_prompt=SYSTEM, tools=[told], name="weather")
     history: list[object] = []
     for question in model_server.QUESTIONS:
         history = agent.run_sync(question, message_history=history).all_messages()
