@@ -121,8 +121,6 @@ AGENT_KEYS = (
     "agent.name",
     "agent_name",
     "graph.node.name",
-    "agno.agent",
-    "agno.team",
     "executor.id",
     "ai.telemetry.functionId",
 )

@@ -110,9 +110,13 @@ def _context(span: Span) -> Context:
 
 
 def _node_of(span: Span) -> str | None:
-    """The agent's name in the graph: CrewAI and AutoGen give agents an id that is their name; agno's means nothing."""
-    keys = ("graph.node.name",) if span.scope_name.endswith(_AGNO) else ("graph.node.name", "graph.node.id")
-    return first_word(span.attributes, *keys)
+    """The agent's name in the graph: CrewAI and AutoGen give agents an id that is their name; agno's means nothing.
+
+    Agno's own keys come first: up to 0.1.x a team's node has a member's name, and earlier there are no nodes.
+    """
+    if span.scope_name.endswith(_AGNO):
+        return first_word(span.attributes, "agno.team", "agno.agent", "graph.node.name")
+    return first_word(span.attributes, "graph.node.name", "graph.node.id")
 
 
 def _step_agent(span: Span) -> str | None:

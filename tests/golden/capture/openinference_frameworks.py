@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 
 from openinference.instrumentation import using_attributes
+from opentelemetry import trace
 
 from tests.golden.capture.sink import Capture
 
@@ -21,6 +22,7 @@ if __name__ == "__main__":
     tag = sys.argv[2]
     run, module, name = next(held for word, held in FRAMEWORKS.items() if tag.startswith(word))
     capture = Capture(tag)
+    trace.set_tracer_provider(capture.provider)
     instrumentor = getattr(import_module(f"openinference.instrumentation.{module}"), name)()
     instrumentor.instrument(tracer_provider=capture.provider)
     with using_attributes(session_id="sess-f", user_id="u-f"):
