@@ -25,6 +25,7 @@ from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.python_reprs import has_reprs, held_under, repr_prompt
 from otel_receiver.dialects.raw import request_tools
 from otel_receiver.dialects.raw_values import RawValues
+from otel_receiver.dialects.run_together import parted_calls
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.tool_spans import read_tool_execution
@@ -52,6 +53,7 @@ _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
 _CALL_WORDS = ("tool_result", "toolResult", "function_response", "functionResponse", "function_call_output")
 """What a raw request that holds results of tools mentions."""
+_OWN_KEYS = frozenset({"ai.operationId", "gen_ai.prompt.0.role"})
 _ID_WORDS = ("tool_call_id", "tool_use_id", "toolUseId", "toolCallId", "call_id")
 _AGENT_STEP = ".run_agent_step"
 _AGENT_MARK = "current_agent_name='"
@@ -63,9 +65,12 @@ class OpenInference:
     name = "openinference"
 
     def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
-        """Whether the span says its OpenInference kind."""
+        """Whether the span says its OpenInference kind, and is not another dialect's own, which says more.
+
+        OpenInference's span processors write their keys beside those of the Vercel AI SDK and of OpenLLMetry.
+        """
         del logs
-        return KIND in span.attributes
+        return KIND in span.attributes and _OWN_KEYS.isdisjoint(span.attributes)
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the span's kind."""
@@ -141,6 +146,7 @@ def read_indexed_call(
     if prompt is not None and raw.is_request_cut and _reaches(prompt.messages, raw.request_length):
         notes.flag(QualityFlag.PROMPT_TRUNCATED)
     parameters = _Parameters(attributes.get(PARAMETERS))
+    tools = _tools(lists[TOOL_LIST], places, parameters, raw, notes)
     asked = request_model_of(attributes) or parameters.model or raw.model
     answered = as_word(attributes.get(MODEL))
     return build_call(
@@ -148,8 +154,8 @@ def read_indexed_call(
             span=span,
             source=attributes,
             prompt=prompt,
-            answer=answer,
-            tools=_tools(lists[TOOL_LIST], places, parameters, raw, notes),
+            answer=_parted(answer, tools),
+            tools=tools,
             notes=notes,
             raw=raw.about,
             model=asked or answered,
@@ -208,6 +214,13 @@ def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues) -> 
     if found is not None and found.is_sound and (found.messages[0].tool_calls or not raw.answers_with_calls):
         return found
     return best((lambda: found, raw.answer), exhaustive=True)
+
+
+def _parted(answer: Carried | None, tools: tuple[ToolDefinition, ...] | None) -> Carried | None:
+    """The answer with calls apart that its sender ran together."""
+    if answer is None:
+        return None
+    return replace(answer, messages=tuple(parted_calls(message, tools or ()) for message in answer.messages))
 
 
 def _reaches(messages: tuple[Message, ...], length: int) -> bool:
