@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from otel_receiver.dialects.autogen_chat import results_in, thought_in
 from otel_receiver.dialects.candidates import Carried
 from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.indexed import Entry, IndexedList, read_indexed
@@ -58,7 +59,11 @@ def openinference_message(entry: Entry) -> Mapping[str, object]:
     elif held.get("function_call_name") is not None:
         arguments = held.get("function_call_arguments_json")
         message["function_call"] = {"name": held["function_call_name"], "arguments": arguments}
+    thought = thought_in(entry)
+    if thought is not None:
+        message.setdefault("content", thought)
     contents = [_openinference_content(content) for content in read_indexed(held, "contents").entries]
+    contents = contents or results_in(entry)
     if contents:
         message["contents"] = contents
     return message
@@ -81,7 +86,7 @@ def openllmetry_message(entry: Entry) -> Mapping[str, object]:
 def _openinference_call(entry: Entry) -> Mapping[str, object]:
     """One flattened call; agno's flavour encodes the arguments' JSON text once more up to 0.1.x."""
     held = {key.removeprefix("tool_call.").removeprefix("function."): value for key, value in entry.items()}
-    call = {key: held[key] for key in ("id", "name", "arguments") if key in held}
+    call: dict[str, object] = {key: held[key] for key in ("id", "name", "arguments") if key in held}
     spelled = unquoted(call.get("arguments"))
     return {**call, "arguments": spelled} if isinstance(spelled, str) and looks_like_json(spelled) else call
 

@@ -61,8 +61,11 @@ def read_messages(value: object, notes: Notes, *, default: Role = Role.USER) -> 
 
 
 def read_in_order(items: Iterable[object], notes: Notes, *, default: Role = Role.USER) -> list[Message]:
-    """The messages of the items; Gemini's contents of role `model` that stand side by side are the chunks of one turn,
-    as its client's chat keeps them, so their texts are one text."""
+    """The messages of the items.
+
+    Gemini's contents of role `model` that stand side by side are the chunks of one turn, as its client's chat keeps
+    them, so their texts are one text.
+    """
     messages: list[Message] = []
     was_chunk = False
     for item in items:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from otel_receiver.dialects import crewai
+from otel_receiver.dialects import autogen_chat, crewai
+from otel_receiver.dialects.autogen_chat import with_thought
 from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading, ToolExecution
 from otel_receiver.dialects.candidates import Carried, best, judged_by
 from otel_receiver.dialects.fields import Source, context_of, request_model_of
@@ -48,6 +49,9 @@ _AGENTS_SDK = ".openai_agents"
 """The instrumentation that names an agent by its graph node's id alone up to 1.4, and by the span's name before that;
 its root, an agent's span too, is named after the workflow."""
 _AGNO = ".agno"
+_ADK = "gcp.vertex.agent"
+"""Google ADK's own spans: since version 2 one span is given the messages of all calls of a run, one over another; the
+raw request and response alone are those of one call, the last."""
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
@@ -141,6 +145,8 @@ def read_indexed_call(
     places = sources(span, logs)
     raw = RawValues(attributes.get(REQUEST), attributes.get(OUTPUT))
     notes = Notes()
+    if span.scope_name == _ADK and raw.has_both:
+        lists |= {INPUT_LIST: IndexedList(), OUTPUT_LIST: IndexedList()}
     prompt = _prompt(lists[INPUT_LIST], places, raw, is_lossy=bool(span.dropped_attributes_count))
     answer = _answer(lists[OUTPUT_LIST], places, raw)
     if prompt is not None and raw.is_request_cut and _reaches(prompt.messages, raw.request_length):
@@ -154,7 +160,7 @@ def read_indexed_call(
             span=span,
             source=attributes,
             prompt=prompt,
-            answer=_parted(answer, tools),
+            answer=_mended(answer, tools, span),
             tools=tools,
             notes=notes,
             raw=raw.about,
@@ -199,8 +205,10 @@ def _is_enough(found: Carried, raw: RawValues) -> bool:
 
 
 def _lacks_calls(found: Carried, raw: RawValues) -> bool:
-    """Whether only the raw request tells of tool calls or of their results: agno's flavour leaves them out up to 0.1.x,
-    where Anthropic's results look like the user's words."""
+    """Whether only the raw request tells of tool calls or of their results.
+
+    Agno's flavour leaves them out up to 0.1.x, where Anthropic's results look like the user's words.
+    """
     if any(message.tool_calls or message.tool_result for message in found.messages):
         return False
     return any(raw.request_mentions(word) for word in _CALL_WORDS)
@@ -216,11 +224,14 @@ def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues) -> 
     return best((lambda: found, raw.answer), exhaustive=True)
 
 
-def _parted(answer: Carried | None, tools: tuple[ToolDefinition, ...] | None) -> Carried | None:
-    """The answer with calls apart that its sender ran together."""
+def _mended(answer: Carried | None, tools: tuple[ToolDefinition, ...] | None, span: Span) -> Carried | None:
+    """The answer with calls apart that its sender ran together, and with AutoGen's text beside calls."""
     if answer is None:
         return None
-    return replace(answer, messages=tuple(parted_calls(message, tools or ()) for message in answer.messages))
+    messages = tuple(parted_calls(message, tools or ()) for message in answer.messages)
+    if span.scope_name.endswith(autogen_chat.SCOPE):
+        messages = tuple(with_thought(message, span.attributes.get(OUTPUT)) for message in messages)
+    return replace(answer, messages=messages)
 
 
 def _reaches(messages: tuple[Message, ...], length: int) -> bool:

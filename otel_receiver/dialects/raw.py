@@ -88,7 +88,8 @@ def read_response(value: object, notes: Notes) -> RawResponse:
     if as_items(source.get("output")) is not None:
         return _response(one_answer(source["output"], notes), _responses_status(source), source, about)
     reason = first_present(source, "stop_reason", "stopReason", "finish_reason", "finishReason")
-    return _response(one_answer(source, notes), reason, source, about)
+    said = source.get("content") if "parts" in (as_mapping(source.get("content")) or ()) else source
+    return _response(one_answer(said, notes), reason, source, about)
 
 
 def _wrapped(value: object) -> Source | None:

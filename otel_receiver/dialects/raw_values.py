@@ -22,7 +22,7 @@ from spanloop.records import QualityFlag, ToolDefinition
 _PREVIOUS = "previous_response_id"
 _CALL_MARKS = ('"tool_calls":[{', '"tool_calls": [{', '"tool_use"', '"toolUse"', '"functionCall"', '"function_call": {')
 _OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")
-"""What Python writes of an object that tells nothing of itself, such as a stream that an instrumentation cannot read."""
+"""What Python writes of an object that tells nothing of itself, such as a stream that a sender cannot read."""
 
 
 class RawValues:
@@ -41,6 +41,11 @@ class RawValues:
     def response(self) -> JsonText:
         """The response's structure."""
         return read_structured(self._response)
+
+    @property
+    def has_both(self) -> bool:
+        """Whether the span carries a request and a response."""
+        return as_text(self._request) is not None and as_text(self._response) is not None
 
     @property
     def is_request_cut(self) -> bool:

@@ -67,8 +67,11 @@ class VercelAI:
 
 
 def _with_own_status(span: Span) -> Span:
-    """The span without an error that is another's: OpenInference's processor copies a trace's first error to all spans
-    that end after it; the SDK itself records the exception on the span that failed."""
+    """The span without an error that is another's.
+
+    OpenInference's processor copies a trace's first error to all spans that end after it; the SDK itself records the
+    exception on the span that failed.
+    """
     is_rewritten = OPENINFERENCE_KIND in span.attributes and span.status is SpanStatus.ERROR
     if not is_rewritten or any(event.name == "exception" for event in span.events):
         return span

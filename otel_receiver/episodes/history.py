@@ -202,7 +202,9 @@ def _with_lost_arguments(action: Message, told: Message) -> Message:
         return action
     known = {call.id: call.arguments for call in told.tool_calls}
     parts = (
-        replace(part, arguments=known.get(part.id, "")) if isinstance(part, ToolCall) and not part.arguments.strip() else part
+        replace(part, arguments=known.get(part.id, ""))
+        if isinstance(part, ToolCall) and not part.arguments.strip()
+        else part
         for part in action.parts
     )
     return replace(action, parts=tuple(parts))

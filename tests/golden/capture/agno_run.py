@@ -39,7 +39,7 @@ def remembering() -> dict[str, object]:
     """What makes an agent send the history."""
     if IS_ONE:
         return {"add_history_to_messages": True, "num_history_runs": 3}
-    from agno.db.in_memory import InMemoryDb  # noqa: PLC0415  # agno 1 has none
+    from agno.db.in_memory import InMemoryDb  # agno 1 has none
 
     return {"add_history_to_context": True, "db": InMemoryDb()}
 

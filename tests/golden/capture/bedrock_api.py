@@ -18,7 +18,9 @@ def converse_answer(reply: Reply, number: int) -> dict[str, object]:
     """The reply as Converse gives it."""
     text, calls = reply
     content: list[dict[str, object]] = [{"text": text}] if text else []
-    content += [{"toolUse": {"toolUseId": name, "name": "get_weather", "input": {"city": city}}} for name, city in calls]
+    content += [
+        {"toolUse": {"toolUseId": name, "name": "get_weather", "input": {"city": city}}} for name, city in calls
+    ]
     return {
         "output": {"message": {"role": "assistant", "content": content}},
         "stopReason": "tool_use" if calls else "end_turn",

@@ -1,4 +1,4 @@
-"""The script in Gemini's form: contents of parts in, a candidate out, whole or in chunks; function calls have no ids."""
+"""The script in Gemini's form: contents of parts in, a candidate out, whole or in chunks; calls have no ids."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ def gemini_chunks(answer: dict[str, object]) -> Iterator[dict[str, object]]:
     for number, piece in enumerate(pieces, 1):
         candidate = {"content": {"role": "model", "parts": [piece]}, "index": 0}
         if number == len(pieces):
-            yield {**head, "candidates": [{**candidate, "finishReason": "STOP"}], "usageMetadata": answer["usageMetadata"]}
+            yield {
+                **head,
+                "candidates": [{**candidate, "finishReason": "STOP"}],
+                "usageMetadata": answer["usageMetadata"],
+            }
         else:
             yield {**head, "candidates": [candidate]}
 

@@ -19,7 +19,7 @@ from tests.golden.capture.sink import Capture
 
 def openai(url: str) -> object:
     """OpenAI's own client."""
-    from openai import OpenAI  # noqa: PLC0415
+    from openai import OpenAI
 
     return OpenAI(api_key="none", base_url=f"{url}/v1")
 
@@ -27,7 +27,7 @@ def openai(url: str) -> object:
 def litellm(url: str) -> object:
     """LiteLLM's function in the place of a client's method."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    import litellm as library  # noqa: PLC0415
+    import litellm as library
 
     def create(*, model: str, **arguments: object) -> object:
         return library.completion(model=f"openai/{model}", api_base=f"{url}/v1", api_key="none", **arguments)
@@ -37,7 +37,7 @@ def litellm(url: str) -> object:
 
 def groq(url: str) -> object:
     """Groq's client, which knows no stream options."""
-    from groq import Groq  # noqa: PLC0415
+    from groq import Groq
 
     client = Groq(api_key="none", base_url=url)
     create = client.chat.completions.create
@@ -52,7 +52,7 @@ def groq(url: str) -> object:
 
 def mistral(url: str) -> object:
     """Mistral's client, whose methods have other names."""
-    from mistralai.client import Mistral  # noqa: PLC0415
+    from mistralai.client import Mistral
 
     model_server.Handler.whole_calls = True
     client = Mistral(api_key="none", server_url=url)
@@ -68,7 +68,7 @@ def mistral(url: str) -> object:
 
 def portkey(url: str) -> object:
     """Portkey's client, pointed at the model server as its gateway."""
-    from portkey_ai import Portkey  # noqa: PLC0415
+    from portkey_ai import Portkey
 
     return Portkey(api_key="none", base_url=f"{url}/v1", provider="openai")
 

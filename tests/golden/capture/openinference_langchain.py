@@ -38,18 +38,16 @@ def chat_model() -> object:
     """The model that the tag asks for."""
     url = model_server.start()
     if "claude" in TAG:
-        from langchain_anthropic import ChatAnthropic  # noqa: PLC0415
+        from langchain_anthropic import ChatAnthropic
 
         return ChatAnthropic(model="claude-sonnet-4", api_key="none", base_url=url, temperature=0.2)
-    return ChatOpenAI(
-        model="gpt-4o-mini", api_key="none", base_url=f"{url}/v1", temperature=0.2, stream_usage=True
-    )
+    return ChatOpenAI(model="gpt-4o-mini", api_key="none", base_url=f"{url}/v1", temperature=0.2, stream_usage=True)
 
 
 def run_agent() -> None:
     """Ask both questions of an agent that remembers."""
-    from langchain.agents import create_agent  # noqa: PLC0415
-    from langgraph.checkpoint.memory import InMemorySaver  # noqa: PLC0415
+    from langchain.agents import create_agent
+    from langgraph.checkpoint.memory import InMemorySaver
 
     agent = create_agent(
         chat_model(), [get_weather], system_prompt=SYSTEM, checkpointer=InMemorySaver(), name="weather-agent"
@@ -65,7 +63,7 @@ def run_agent() -> None:
 
 def run_executor() -> None:
     """Ask both questions of the executor of LangChain up to 0.3."""
-    from langchain.agents import AgentExecutor, create_tool_calling_agent  # noqa: PLC0415
+    from langchain.agents import AgentExecutor, create_tool_calling_agent
 
     slots = (("human", "{input}"), MessagesPlaceholder("agent_scratchpad"))
     prompt = ChatPromptTemplate.from_messages([("system", SYSTEM), MessagesPlaceholder("chat_history"), *slots])

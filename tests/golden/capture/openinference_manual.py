@@ -62,10 +62,7 @@ def answered(answer: dict[str, object]) -> dict[str, object]:
     return dict(get_llm_attributes(output_messages=[as_message(answer)], token_count=count))
 
 
-@tracer.llm(
-    process_input=lambda messages, tools: described(messages, tools),
-    process_output=lambda answer: answered(answer),
-)
+@tracer.llm(process_input=described, process_output=answered)
 def ask(messages: list[dict[str, object]], tools: list[object]) -> dict[str, object]:
     """The script's reply to the messages."""
     answer = model_server.openai_answer({"messages": messages, "tools": tools}, 1)["choices"][0]["message"]

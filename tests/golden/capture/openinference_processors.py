@@ -34,11 +34,11 @@ def get_weather_or_error(city: str) -> str:
 
 def pydantic_ai(url: str) -> None:
     """Pydantic-AI's agent."""
-    from openinference.instrumentation.pydantic_ai import OpenInferenceSpanProcessor  # noqa: PLC0415
-    from pydantic_ai import Agent, Tool  # noqa: PLC0415
-    from pydantic_ai.models.instrumented import InstrumentationSettings  # noqa: PLC0415
-    from pydantic_ai.models.openai import OpenAIChatModel  # noqa: PLC0415
-    from pydantic_ai.providers.openai import OpenAIProvider  # noqa: PLC0415
+    from openinference.instrumentation.pydantic_ai import OpenInferenceSpanProcessor
+    from pydantic_ai import Agent, Tool
+    from pydantic_ai.models.instrumented import InstrumentationSettings
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
 
     capture = Capture(TAG, before=[OpenInferenceSpanProcessor()])
     trace.set_tracer_provider(capture.provider)
@@ -54,9 +54,9 @@ def pydantic_ai(url: str) -> None:
 
 def strands(url: str) -> None:
     """Strands' agent."""
-    from openinference.instrumentation.strands_agents import StrandsAgentsToOpenInferenceProcessor  # noqa: PLC0415
-    from strands import Agent, tool  # noqa: PLC0415
-    from strands.models.openai import OpenAIModel  # noqa: PLC0415
+    from openinference.instrumentation.strands_agents import StrandsAgentsToOpenInferenceProcessor
+    from strands import Agent, tool
+    from strands.models.openai import OpenAIModel
 
     capture = Capture(TAG, before=[StrandsAgentsToOpenInferenceProcessor()])
     trace.set_tracer_provider(capture.provider)
@@ -77,9 +77,9 @@ def strands(url: str) -> None:
 
 def openllmetry(url: str) -> None:
     """OpenLLMetry's instrumentation of OpenAI's client."""
-    from openai import OpenAI  # noqa: PLC0415
-    from openinference.instrumentation.openllmetry import OpenInferenceSpanProcessor  # noqa: PLC0415
-    from opentelemetry.instrumentation.openai import OpenAIInstrumentor  # noqa: PLC0415
+    from openai import OpenAI
+    from openinference.instrumentation.openllmetry import OpenInferenceSpanProcessor
+    from opentelemetry.instrumentation.openai import OpenAIInstrumentor
 
     capture = Capture(TAG, before=[OpenInferenceSpanProcessor()])
     OpenAIInstrumentor().instrument(tracer_provider=capture.provider)
@@ -90,9 +90,9 @@ def openllmetry(url: str) -> None:
 
 def openlit(url: str) -> None:
     """OpenLIT's instrumentation of OpenAI's client."""
-    import openlit as library  # noqa: PLC0415
-    from openai import OpenAI  # noqa: PLC0415
-    from openinference.instrumentation.openlit import OpenInferenceSpanProcessor  # noqa: PLC0415
+    import openlit as library
+    from openai import OpenAI
+    from openinference.instrumentation.openlit import OpenInferenceSpanProcessor
 
     capture = Capture(TAG, before=[OpenInferenceSpanProcessor()])
     trace.set_tracer_provider(capture.provider)

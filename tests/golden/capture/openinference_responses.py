@@ -26,7 +26,8 @@ def ask(client: OpenAI, items: list[object], before: str | None) -> object:
         return client.responses.create(input=items, **asked)
     named = {"previous_response_id": before} if before else {}
     events = client.responses.create(input=items, stream=True, **named, **asked)
-    return [event for event in events if event.type == "response.completed"][0].response
+    *_, completed = events  # the last event holds the whole response
+    return completed.response
 
 
 def run(client: OpenAI) -> None:
