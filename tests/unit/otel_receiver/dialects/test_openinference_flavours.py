@@ -140,15 +140,8 @@ def test_an_answer_that_calls_a_tool_was_offered_one():
     assert read_call({"input.value": asked, "output.value": raw}).tools is None
 
 
-@pytest.mark.parametrize(
-    ("role", "content"),
-    [
-        ("user", '[{"type": "tool_result", "tool_use_id": "a", "content": "sun"}]'),
-        ("tool", "sun"),
-    ],
-)
-def test_results_that_only_the_raw_request_names_are_found(role, content):
-    """Agno's flavour writes Anthropic's results as the user's words up to 0.1.x, Bedrock's several as one message."""
+def test_results_that_only_the_raw_request_names_are_found():
+    """Agno's flavour writes Anthropic's results as the user's words up to 0.1.x."""
     raw = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {"city": "Paris"}}]},
@@ -157,13 +150,35 @@ def test_results_that_only_the_raw_request_names_are_found(role, content):
     spelled = {
         "llm.input_messages.1.message.role": "assistant",
         "llm.input_messages.1.message.content": "Let me check.",
-        "llm.input_messages.2.message.role": role,
-        "llm.input_messages.2.message.content": content,
+        "llm.input_messages.2.message.role": "user",
+        "llm.input_messages.2.message.content": '[{"type": "tool_result", "tool_use_id": "a", "content": "sun"}]',
     }
     call = read_call({**spelled, "input.value": json.dumps({"messages": raw})})
     result = call.messages[-1].tool_result
     assert result is not None
     assert ("a", "sun") == (result.call_id, result.content)
+
+
+def test_results_without_ids_are_read_in_the_raw_request():
+    """Bedrock's flavour makes one message of all of a turn's results in Anthropic's form, and leaves out their ids."""
+    uses = [{"type": "tool_use", "id": name, "name": "f", "input": {"city": "Paris"}} for name in "ab"]
+    results = [{"type": "tool_result", "tool_use_id": name, "content": "sun"} for name in "ab"]
+    raw = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": uses},
+        {"role": "user", "content": results},
+    ]
+    made = "llm.input_messages.1.message.tool_calls"
+    spelled = {
+        "llm.input_messages.1.message.role": "assistant",
+        **{f"{made}.{index}.tool_call.id": name for index, name in enumerate("ab")},
+        **{f"{made}.{index}.tool_call.function.name": "f" for index in range(2)},
+        **{f"{made}.{index}.tool_call.function.arguments": PARIS for index in range(2)},
+        "llm.input_messages.2.message.role": "tool",
+        **{f"llm.input_messages.2.message.contents.{index}.message_content.text": "sun" for index in range(2)},
+    }
+    call = read_call({**spelled, "input.value": json.dumps({"messages": raw})})
+    assert ["a", "b"] == [message.tool_result.call_id for message in call.messages if message.tool_result is not None]
 
 
 def test_the_repr_of_an_object_is_no_answer():
