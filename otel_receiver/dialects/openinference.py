@@ -55,9 +55,11 @@ raw request and response alone are those of one call, the last."""
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
-_CALL_WORDS = ("tool_result", "toolResult", "function_response", "functionResponse", "function_call_output")
+_RESULT_WORDS = ("tool_result", "toolResult", "function_response", "functionResponse", "function_call_output")
 """What a raw request that holds results of tools mentions."""
 _OWN_KEYS = frozenset({"ai.operationId", "gen_ai.prompt.0.role"})
+_SYSTEM_KEYS = ('"system":', '"instructions":', '"system_instruction":', '"systemInstruction":')
+"""Where a raw request has its system prompt: Bedrock's flavour spells out the messages alone up to 0.1.26."""
 _ID_WORDS = ("tool_call_id", "tool_use_id", "toolUseId", "toolCallId", "call_id")
 _AGENT_STEP = ".run_agent_step"
 _AGENT_MARK = "current_agent_name='"
@@ -177,13 +179,15 @@ def _prompt(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, 
     """The prompt; the raw request is asked where the others are absent, flagged or may have lost attributes."""
     direct = [lambda: indexed_prompt(listed, flattened=True), *prompt_carriers(places)]
     found = best(direct, exhaustive=True)
+    if found is not None and not _instructions(found.messages) and any(map(raw.request_mentions, _SYSTEM_KEYS)):
+        found = _instructed(found, raw.prompt())
     if found is not None and not is_lossy and _is_enough(found, raw):
         return judged_by(raw.prompt(), found) if raw.request_mentions('"is_error"') else found
     return best((lambda: found, lambda: _instructed(raw.prompt(), found)), exhaustive=True)
 
 
 def _instructed(carried: Carried | None, found: Carried | None) -> Carried | None:
-    """The raw prompt with the instructions found elsewhere: openai-agents writes the items of the input alone."""
+    """The prompt with the instructions found elsewhere: openai-agents writes the items of the input alone."""
     if carried is None or found is None or _instructions(carried.messages):
         return carried
     return replace(carried, messages=with_system(_instructions(found.messages), carried.messages))
@@ -198,20 +202,20 @@ def _is_enough(found: Carried, raw: RawValues) -> bool:
 
     Instructions alone are no prompt: openai-agents spells out only an input that is a list.
     """
-    if len(_instructions(found.messages)) == len(found.messages) or _lacks_calls(found, raw):
+    if len(_instructions(found.messages)) == len(found.messages) or _lacks_results(found, raw):
         return False
     lacks_ids = found.notes.flags == {QualityFlag.IDS_SYNTHESISED}
     return found.is_sound or (lacks_ids and not any(raw.request_mentions(word) for word in _ID_WORDS))
 
 
-def _lacks_calls(found: Carried, raw: RawValues) -> bool:
-    """Whether only the raw request tells of tool calls or of their results.
+def _lacks_results(found: Carried, raw: RawValues) -> bool:
+    """Whether only the raw request tells of results of tools.
 
-    Agno's flavour leaves them out up to 0.1.x, where Anthropic's results look like the user's words.
+    In agno's flavour Anthropic's look like the user's words up to 0.1.x, and so do Gemini's in google-genai's.
     """
-    if any(message.tool_calls or message.tool_result for message in found.messages):
+    if any(message.tool_result for message in found.messages):
         return False
-    return any(raw.request_mentions(word) for word in _CALL_WORDS)
+    return any(raw.request_mentions(word) for word in _RESULT_WORDS)
 
 
 def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues) -> Carried | None:
@@ -294,7 +298,10 @@ def _indexed_tool(entry: Mapping[str, object], notes: Notes) -> object:
         notes.flag(QualityFlag.PROMPT_TRUNCATED)
         return {"name": held.get("name") or "?"}
     schema = as_mapping(reading.value)
-    return {**held, **schema} if schema is not None else held
+    if schema is None:
+        return held
+    is_definition = "name" in schema or "function" in schema
+    return {**{key: value for key, value in held.items() if key != "json_schema" or not is_definition}, **schema}
 
 
 def _read_run(span: Span, *, is_agent: bool) -> AgentRun:

@@ -8,6 +8,7 @@ from otel_receiver.dialects.base import ToolExecution
 from otel_receiver.dialects.json_text import looks_like_json, read_structured
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.parts import NO_IDS, result_status, result_text
+from otel_receiver.dialects.pyrepr import read_repr
 from otel_receiver.dialects.tools import is_schema, read_schema
 from otel_receiver.dialects.values import as_mapping, as_text, compact_json, first_present, first_word
 from otel_receiver.spans import Span, SpanStatus
@@ -41,6 +42,7 @@ RESULT_KEYS = (
     "traceloop.entity.output",
 )
 STATUS_KEYS = ("gen_ai.tool.status", "tool.status")
+_PYTHON_DICT = "{'"
 _NAME_PREFIXES = ("execute_tool ", "running tool: ", "running tool ")
 
 
@@ -70,10 +72,13 @@ def _name_in(name: str) -> str:
 
 
 def _arguments(value: object) -> str | None:
-    """JSON text of the arguments; Traceloop wraps them in `args` and `kwargs`."""
+    """JSON text of the arguments; Traceloop wraps them in `args` and `kwargs`, LangChain writes a Python dictionary."""
     text = as_text(value)
     if text is None:
         return None if value is None else compact_json(value)
+    if text.startswith(_PYTHON_DICT):
+        reading = read_repr(text)
+        return compact_json(reading.value) if reading.is_whole and as_mapping(reading.value) is not None else text
     held = as_mapping(read_structured(text).value) if '"kwargs"' in text or '"inputs"' in text else None
     if held is None:
         return text

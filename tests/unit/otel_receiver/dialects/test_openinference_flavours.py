@@ -298,3 +298,43 @@ def test_adks_own_span_is_read_from_its_raw_values():
     assert (["Well?"], ("Sun.", [])) == ([message.text for message in raw.messages], told(raw.output))
     bare = read_call(stale, scope_name="gcp.vertex.agent")
     assert (["Hi"], ("", [("a", "f", PARIS)])) == ([message.text for message in bare.messages], told(bare.output))
+
+
+def test_instructions_that_only_the_raw_request_has_are_found():
+    """Bedrock's flavour spells out the messages of Anthropic's body without its system prompt up to 0.1.26."""
+    raw = {"system": "Be brief.", "messages": [{"role": "user", "content": "Hi"}]}
+    call = read_call({"input.value": json.dumps(raw)})
+    assert [("system", "Be brief."), ("user", "Hi")] == [(message.role, message.text) for message in call.messages]
+
+
+def test_geminis_contents_are_read_from_their_reprs():
+    """The google-genai flavour up to 0.1.x writes a turn's results as the user's words, and each content's repr."""
+    call = "function_call=FunctionCall(\n    args={\n      'city': 'Paris'\n    },\n    name='f'\n  )"
+    result = "function_response=FunctionResponse(\n    name='f',\n    response={\n      'result': 'sun'\n    }\n  )"
+    told = (("text='Hi'", "user"), (call, "model"), (result, "user"))
+    raw = [f"parts=[Part(\n  {part}\n)] role='{role}'" for part, role in told]
+    spelled = {
+        "llm.input_messages.1.message.role": "model",
+        "llm.input_messages.1.message.function_call_name": "f",
+        "llm.input_messages.2.message.role": "user",
+        "llm.input_messages.2.message.content": '{"result": "sun"}',
+    }
+    said = read_call({**spelled, "input.value": json.dumps({"contents": raw})}).messages
+    assert ["f"] == [made.name for made in said[1].tool_calls]
+    assert said[2].tool_result is not None
+    assert ("f", '{"result":"sun"}') == (said[2].tool_result.name, said[2].tool_result.content)
+
+
+def test_a_definition_without_parameters_has_none():
+    """The definition itself is no schema of its parameters."""
+    call = read_call({"llm.tools.0.tool.json_schema": json.dumps({"name": "f", "description": "d"})})
+    (tool,) = call.tools or ()
+    assert ("f", "d", None) == (tool.name, tool.description, tool.parameters)
+    assert QualityFlag.TOOLS_INCOMPLETE in call.flags
+
+
+def test_a_tools_arguments_may_be_a_python_dictionary():
+    """LangChain's tools get them so up to 0.3; calls and executions are matched by arguments."""
+    attributes = {KIND: "TOOL", "tool.name": "f", "input.value": "{'city': 'Paris'}", "output.value": "sun"}
+    (execution,) = read_span(make_span(attributes)).tool_executions
+    assert execution.arguments == '{"city":"Paris"}'
