@@ -209,11 +209,14 @@ def _is_enough(found: Carried, raw: RawValues) -> bool:
 
 
 def _lacks_results(found: Carried, raw: RawValues) -> bool:
-    """Whether only the raw request tells of results of tools.
+    """Whether only the raw request tells of results of tools, of all or of some.
 
-    In agno's flavour Anthropic's look like the user's words up to 0.1.x, and so do Gemini's in google-genai's.
+    In agno's flavour Anthropic's look like the user's words up to 0.1.x, and so do Gemini's in google-genai's; the
+    anthropic flavour up to 0.1.x keeps the last of a turn's results.
     """
-    if any(message.tool_result for message in found.messages):
+    calls = {call.id for message in found.messages for call in message.tool_calls}
+    results = {result.call_id for message in found.messages if (result := message.tool_result) is not None}
+    if results and calls <= results:
         return False
     return any(raw.request_mentions(word) for word in _RESULT_WORDS)
 

@@ -21,7 +21,7 @@ from spanloop.records import QualityFlag, ToolDefinition
 
 _PREVIOUS = "previous_response_id"
 _CALL_MARKS = ('"tool_calls":[{', '"tool_calls": [{', '"tool_use"', '"toolUse"', '"functionCall"', '"function_call": {')
-_OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")
+_OBJECT = re.compile(r'(?:\{"messages": ")?<[\w.]+ object at 0x[0-9a-fA-F]+>(?:"\})?')
 """What Python writes of an object that tells nothing of itself, such as a stream that a sender cannot read."""
 
 

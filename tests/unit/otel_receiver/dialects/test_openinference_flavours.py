@@ -181,9 +181,32 @@ def test_results_without_ids_are_read_in_the_raw_request():
     assert ["a", "b"] == [message.tool_result.call_id for message in call.messages if message.tool_result is not None]
 
 
-def test_the_repr_of_an_object_is_no_answer():
-    """Groq's flavour cannot read a stream and writes the stream object's repr."""
-    assert read_call({"output.value": "<groq.Stream object at 0x7ff586f622d0>"}).output is None
+def test_results_that_were_lost_are_found_in_the_raw_request():
+    """The anthropic flavour keeps the last of a turn's results up to 0.1.x."""
+    uses = [{"type": "tool_use", "id": name, "name": "f", "input": {}} for name in "ab"]
+    results = [{"type": "tool_result", "tool_use_id": name, "content": name} for name in "ab"]
+    asked = {"role": "user", "content": "Hi"}
+    raw = [asked, {"role": "assistant", "content": uses}, {"role": "user", "content": results}]
+    made = "llm.input_messages.1.message.tool_calls"
+    spelled = {
+        "llm.input_messages.1.message.role": "assistant",
+        **{f"{made}.{index}.tool_call.id": name for index, name in enumerate("ab")},
+        **{f"{made}.{index}.tool_call.function.name": "f" for index in range(2)},
+        **{f"{made}.{index}.tool_call.function.arguments": "{}" for index in range(2)},
+        "llm.input_messages.2.message.role": "user",
+        "llm.input_messages.2.message.content": "b",
+        "llm.input_messages.2.message.tool_call_id": "b",
+    }
+    call = read_call({**spelled, "input.value": json.dumps({"messages": raw})})
+    assert ["a", "b"] == [message.tool_result.call_id for message in call.messages if message.tool_result is not None]
+
+
+@pytest.mark.parametrize(
+    "value", ["<groq.Stream object at 0x7f>", '{"messages": "<a._stream._Accumulator object at 0x7f>"}']
+)
+def test_the_repr_of_an_object_is_no_answer(value):
+    """Groq's flavour cannot read a stream and writes the stream object's repr; anthropic's did up to 0.1.x."""
+    assert read_call({"output.value": value}).output is None
 
 
 def test_chunks_in_a_geminis_history_are_one_turn():
