@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.parts import UNKNOWN_ID
-from spanloop.records import Message, TextPart, ToolResult, ToolStatus
+from spanloop.records import Message, TextPart, ToolCall, ToolResult, ToolStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +63,11 @@ def _judged(message: Message, states: Mapping[str, ToolStatus]) -> Message:
     return replace(message, parts=(replace(result, status=states[result.call_id]),))
 
 
-def _richness(carried: Carried) -> tuple[int, bool, int, int]:
+def _richness(carried: Carried) -> tuple[int, int, bool, int, int]:
     """Parts first: a carrier that lost its tool calls is poorer, however clean it looks."""
     parts = [part for message in carried.messages for part in message.parts]
+    of_tools = sum(isinstance(part, ToolCall | ToolResult) for part in parts)
     characters = sum(len(part.text) for part in parts if isinstance(part, TextPart))
     characters += sum(len(part.content) for part in parts if isinstance(part, ToolResult))
     judged = sum(isinstance(part, ToolResult) and part.status is not ToolStatus.UNKNOWN for part in parts)
-    return len(parts), carried.is_sound, judged, characters
+    return len(parts), of_tools, carried.is_sound, judged, characters

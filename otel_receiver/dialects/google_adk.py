@@ -66,9 +66,14 @@ class GoogleADK:
         return read_as(span, logs, kind, context)
 
 
+def is_merged_tools(span: Span) -> bool:
+    """Whether it is the span that repeats the tools of a turn as one: bookkeeping, and no execution."""
+    return span.name.endswith(MERGED_TOOLS) or span.attributes.get("gen_ai.tool.name") in MERGED_TOOLS
+
+
 def _kind(span: Span) -> Kind:
     """The kind; calls and runs name no operation in older releases."""
-    if span.name.endswith(MERGED_TOOLS) or span.attributes.get("gen_ai.tool.name") in MERGED_TOOLS:
+    if is_merged_tools(span):
         return Kind.OTHER
     if span.name == CALL_SPAN:
         return Kind.CALL

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from otel_receiver.dialects.autogen_chat import results_in, thought_in
 from otel_receiver.dialects.candidates import Carried
 from otel_receiver.dialects.finish import finish_reason
 from otel_receiver.dialects.indexed import Entry, IndexedList, read_indexed
-from otel_receiver.dialects.json_text import looks_like_json, read_json
-from otel_receiver.dialects.messages import join_adjacent, read_message
+from otel_receiver.dialects.json_text import looks_like_json, read_json, unquoted
+from otel_receiver.dialects.messages import join_adjacent, read_in_order
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.raw import one_answer
 from otel_receiver.dialects.tool_ids import complete_ids
@@ -27,7 +28,7 @@ def indexed_prompt(listed: IndexedList, *, flattened: bool) -> Carried | None:
     if listed.has_gaps:
         notes.flag(QualityFlag.PROMPT_TRUNCATED)
     chat = openinference_message if flattened else openllmetry_message
-    messages = [message for entry in listed.entries for message in read_message(chat(entry), notes)]
+    messages = read_in_order((chat(entry) for entry in listed.entries), notes)
     return Carried(messages=complete_ids(join_adjacent(messages), notes), notes=notes)
 
 
@@ -58,7 +59,11 @@ def openinference_message(entry: Entry) -> Mapping[str, object]:
     elif held.get("function_call_name") is not None:
         arguments = held.get("function_call_arguments_json")
         message["function_call"] = {"name": held["function_call_name"], "arguments": arguments}
+    thought = thought_in(entry)
+    if thought is not None:
+        message.setdefault("content", thought)
     contents = [_openinference_content(content) for content in read_indexed(held, "contents").entries]
+    contents = contents or results_in(entry)
     if contents:
         message["contents"] = contents
     return message
@@ -81,8 +86,11 @@ def openllmetry_message(entry: Entry) -> Mapping[str, object]:
 
 
 def _openinference_call(entry: Entry) -> Mapping[str, object]:
+    """One flattened call; agno's flavour encodes the arguments' JSON text once more up to 0.1.x."""
     held = {key.removeprefix("tool_call.").removeprefix("function."): value for key, value in entry.items()}
-    return {key: held[key] for key in ("id", "name", "arguments") if key in held}
+    call: dict[str, object] = {key: held[key] for key in ("id", "name", "arguments") if key in held}
+    spelled = unquoted(call.get("arguments"))
+    return {**call, "arguments": spelled} if isinstance(spelled, str) and looks_like_json(spelled) else call
 
 
 def _openllmetry_call(entry: Entry) -> Mapping[str, object]:

@@ -57,8 +57,38 @@ def read_messages(value: object, notes: Notes, *, default: Role = Role.USER) -> 
         items = as_items(items[0])
     if items is None:
         items = () if value is None else (value,)
-    read = [message for item in items for message in read_message(item, notes, default=default)]
-    return join_adjacent(read)
+    return join_adjacent(read_in_order(items, notes, default=default))
+
+
+def read_in_order(items: Iterable[object], notes: Notes, *, default: Role = Role.USER) -> list[Message]:
+    """The messages of the items.
+
+    Gemini's contents of role `model` that stand side by side are the chunks of one turn, as its client's chat keeps
+    them, so their texts are one text.
+    """
+    messages: list[Message] = []
+    was_chunk = False
+    for item in items:
+        read = read_message(item, notes, default=default)
+        is_chunk = len(read) == 1 and (as_mapping(item) or {}).get("role") == "model"
+        if is_chunk and was_chunk:
+            messages[-1] = _with_next_chunk(messages[-1], read[0])
+        else:
+            messages.extend(read)
+        was_chunk = is_chunk
+    return messages
+
+
+def _with_next_chunk(message: Message, chunk: Message) -> Message:
+    """The message with what a chunk adds to it."""
+    parts = list(message.parts)
+    for part in chunk.parts:
+        last = parts[-1] if parts else None
+        if isinstance(part, TextPart) and isinstance(last, TextPart):
+            parts[-1] = TextPart(text=last.text + part.text)
+        else:
+            parts.append(part)
+    return build(Role.ASSISTANT, parts, name=message.name)[0]
 
 
 def read_message(value: object, notes: Notes, *, default: Role = Role.USER) -> tuple[Message, ...]:

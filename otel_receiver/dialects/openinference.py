@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from otel_receiver.dialects import crewai
+from otel_receiver.dialects import autogen_chat, crewai
+from otel_receiver.dialects.autogen_chat import with_thought
 from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading, ToolExecution
 from otel_receiver.dialects.candidates import Carried, best, judged_by
 from otel_receiver.dialects.fields import Source, context_of, request_model_of
 from otel_receiver.dialects.genai_parts import INPUT, TOOLS, answer_carriers, prompt_carriers, sources
+from otel_receiver.dialects.google_adk import is_merged_tools
 from otel_receiver.dialects.haystack_messages import read_invocations
 from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
 from otel_receiver.dialects.indexed_messages import indexed_answer, indexed_prompt
@@ -24,7 +26,9 @@ from otel_receiver.dialects.model_call import CallEvidence, build_call
 from otel_receiver.dialects.normalised import is_normalised, with_own_keys
 from otel_receiver.dialects.notes import Notes
 from otel_receiver.dialects.python_reprs import has_reprs, held_under, repr_prompt
+from otel_receiver.dialects.raw import request_tools
 from otel_receiver.dialects.raw_values import RawValues
+from otel_receiver.dialects.run_together import parted_calls
 from otel_receiver.dialects.smolagents import without_blanks
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_ids import complete_ids
@@ -48,13 +52,19 @@ _AGENTS_SDK = ".openai_agents"
 """The instrumentation that names an agent by its graph node's id alone up to 1.4, and by the span's name before that;
 its root, an agent's span too, is named after the workflow."""
 _AGNO = ".agno"
+_ADK = "gcp.vertex.agent"
+"""Google ADK's own spans: since version 2 one span is given the messages of all calls of a run, one over another; the
+raw request and response alone are those of one call, the last."""
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
 _LLAMA_INDEX = ".llama_index"
 """The instrumentation whose raw values are its own texts of messages, poorer than any parts."""
-_CALL_WORDS = ("tool_result", "toolResult", "function_response", "functionResponse", "function_call_output")
+_RESULT_WORDS = ("tool_result", "toolResult", "function_response", "functionResponse", "function_call_output")
 """What a raw request that holds results of tools mentions."""
+_OWN_KEYS = frozenset({"ai.operationId", "gen_ai.prompt.0.role"})
+_SYSTEM_KEYS = ('"system":', '"instructions":', '"system_instruction":', '"systemInstruction":')
+"""Where a raw request has its system prompt: Bedrock's flavour spells out the messages alone up to 0.1.26."""
 _ID_WORDS = ("tool_call_id", "tool_use_id", "toolUseId", "toolCallId", "call_id")
 _AGENT_STEP = ".run_agent_step"
 _AGENT_MARK = "current_agent_name='"
@@ -66,9 +76,12 @@ class OpenInference:
     name = "openinference"
 
     def claims(self, span: Span, logs: tuple[LogRecord, ...]) -> bool:
-        """Whether the span says its OpenInference kind, or did before a Collector renamed it."""
+        """Whether the span says its OpenInference kind, or did before a Collector renamed it, and is its own.
+
+        OpenInference's span processors write their keys beside those of the Vercel AI SDK and of OpenLLMetry.
+        """
         del logs
-        return KIND in span.attributes or is_normalised(span)
+        return (KIND in span.attributes and _OWN_KEYS.isdisjoint(span.attributes)) or is_normalised(span)
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the span's kind."""
@@ -77,6 +90,8 @@ class OpenInference:
             return replace(reading, model_calls=tuple(_as_rewritten(call, span) for call in reading.model_calls))
         kind = (as_word(span.attributes.get(KIND)) or "").upper()
         reference, context = span_ref(span), _context(span)
+        if kind == "TOOL" and is_merged_tools(span):
+            return Reading(span=reference, context=context)
         if kind == "TOOL":
             execution = read_tool_execution(span, _plain_output(span.attributes))
             return Reading(span=reference, context=context, tool_executions=(execution,))
@@ -116,9 +131,13 @@ def _context(span: Span) -> Context:
 
 
 def _node_of(span: Span) -> str | None:
-    """The agent's name in the graph: CrewAI and AutoGen give agents an id that is their name; agno's means nothing."""
-    keys = ("graph.node.name",) if span.scope_name.endswith(_AGNO) else ("graph.node.name", "graph.node.id")
-    return first_word(span.attributes, *keys)
+    """The agent's name in the graph: CrewAI and AutoGen give agents an id that is their name; agno's means nothing.
+
+    Agno's own keys come first: up to 0.1.x a team's node has a member's name, and earlier there are no nodes.
+    """
+    if span.scope_name.endswith(_AGNO):
+        return first_word(span.attributes, "agno.team", "agno.agent", "graph.node.name")
+    return first_word(span.attributes, "graph.node.name", "graph.node.id")
 
 
 def _step_agent(span: Span) -> str | None:
@@ -140,11 +159,14 @@ def read_indexed_call(
     notes = Notes()
     is_rewritten = INPUT in attributes and not any(lists[key].entries for key in (INPUT_LIST, OUTPUT_LIST))
     is_rewritten = is_rewritten and not span.scope_name.endswith(_LLAMA_INDEX)
+    if span.scope_name == _ADK and raw.has_both:
+        lists |= {INPUT_LIST: IndexedList(), OUTPUT_LIST: IndexedList()}
     prompt = _prompt(lists[INPUT_LIST], places, raw, is_lossy=is_rewritten or bool(span.dropped_attributes_count))
     answer = _answer(lists[OUTPUT_LIST], places, raw, is_lossy=is_rewritten)
     if prompt is not None and raw.is_request_cut and _reaches(prompt.messages, raw.request_length):
         notes.flag(QualityFlag.PROMPT_TRUNCATED)
     parameters = _Parameters(attributes.get(PARAMETERS))
+    tools = _tools(lists[TOOL_LIST], places, parameters, raw, notes)
     answered = as_word(attributes.get(MODEL))
     asked = _other_than(answered, request_model_of(attributes)) or parameters.model or raw.model
     call, blobs = build_call(
@@ -152,8 +174,8 @@ def read_indexed_call(
             span=span,
             source=attributes,
             prompt=prompt,
-            answer=answer,
-            tools=_tools(lists[TOOL_LIST], places, parameters, raw, notes),
+            answer=_mended(answer, tools, span),
+            tools=tools,
             notes=notes,
             raw=raw.about,
             model=asked or answered,
@@ -183,13 +205,15 @@ def _prompt(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, 
     """The prompt; the raw request is asked where the others are absent, flagged or may have lost attributes."""
     direct = [lambda: indexed_prompt(without_blanks(listed), flattened=True), *prompt_carriers(places)]
     found = best(direct, exhaustive=True)
+    if found is not None and not _instructions(found.messages) and any(map(raw.request_mentions, _SYSTEM_KEYS)):
+        found = _instructed(found, raw.prompt())
     if found is not None and not is_lossy and _is_enough(found, raw):
         return judged_by(raw.prompt(), found) if raw.request_mentions('"is_error"') else found
     return best((lambda: found, lambda: _instructed(raw.prompt(), found)), exhaustive=True)
 
 
 def _instructed(carried: Carried | None, found: Carried | None) -> Carried | None:
-    """The raw prompt with the instructions found elsewhere: openai-agents writes the items of the input alone."""
+    """The prompt with the instructions found elsewhere: openai-agents writes the items of the input alone."""
     if carried is None or found is None or _instructions(carried.messages):
         return carried
     return replace(carried, messages=with_system(_instructions(found.messages), carried.messages))
@@ -204,20 +228,23 @@ def _is_enough(found: Carried, raw: RawValues) -> bool:
 
     Instructions alone are no prompt: openai-agents spells out only an input that is a list.
     """
-    if len(_instructions(found.messages)) == len(found.messages) or _lacks_calls(found, raw):
+    if len(_instructions(found.messages)) == len(found.messages) or _lacks_results(found, raw):
         return False
     lacks_ids = found.notes.flags == {QualityFlag.IDS_SYNTHESISED}
     return found.is_sound or (lacks_ids and not any(raw.request_mentions(word) for word in _ID_WORDS))
 
 
-def _lacks_calls(found: Carried, raw: RawValues) -> bool:
-    """Whether only the raw request tells of tool calls or of their results.
+def _lacks_results(found: Carried, raw: RawValues) -> bool:
+    """Whether only the raw request tells of results of tools, of all or of some.
 
-    Agno's flavour leaves them out up to 0.1.x, where Anthropic's results look like the user's words.
+    In agno's flavour Anthropic's look like the user's words up to 0.1.x, and so do Gemini's in google-genai's; the
+    anthropic flavour up to 0.1.x keeps the last of a turn's results.
     """
-    if any(message.tool_calls or message.tool_result for message in found.messages):
+    calls = {call.id for message in found.messages for call in message.tool_calls}
+    results = {result.call_id for message in found.messages if (result := message.tool_result) is not None}
+    if results and calls <= results:
         return False
-    return any(raw.request_mentions(word) for word in _CALL_WORDS)
+    return any(raw.request_mentions(word) for word in _RESULT_WORDS)
 
 
 def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, is_lossy: bool) -> Carried | None:
@@ -226,7 +253,19 @@ def _answer(listed: IndexedList, places: tuple[Source, ...], raw: RawValues, *, 
     direct = [lambda: indexed_answer(listed, flattened=True, is_one_turn=is_one_turn), *answer_carriers(places)]
     found = best(direct, exhaustive=True)
     is_enough = found is not None and found.is_sound and not is_lossy
-    return found if is_enough else best((lambda: found, raw.answer), exhaustive=True)
+    if found is not None and is_enough and (found.messages[0].tool_calls or not raw.answers_with_calls):
+        return found
+    return best((lambda: found, raw.answer), exhaustive=True)
+
+
+def _mended(answer: Carried | None, tools: tuple[ToolDefinition, ...] | None, span: Span) -> Carried | None:
+    """The answer with calls apart that its sender ran together, and with AutoGen's text beside calls."""
+    if answer is None:
+        return None
+    messages = tuple(parted_calls(message, tools or ()) for message in answer.messages)
+    if span.scope_name.endswith(autogen_chat.SCOPE):
+        messages = tuple(with_thought(message, span.attributes.get(OUTPUT)) for message in messages)
+    return replace(answer, messages=messages)
 
 
 def _reaches(messages: tuple[Message, ...], length: int) -> bool:
@@ -251,7 +290,7 @@ class _Parameters:
 
     @property
     def tools(self) -> object:
-        return self._held("tools").get("tools")
+        return request_tools(self._held("tools"))
 
     @property
     def streamed(self) -> bool | None:
@@ -289,7 +328,10 @@ def _indexed_tool(entry: Mapping[str, object], notes: Notes) -> object:
         notes.flag(QualityFlag.PROMPT_TRUNCATED)
         return {"name": held.get("name") or "?"}
     schema = as_mapping(reading.value)
-    return {**held, **schema} if schema is not None else held
+    if schema is None:
+        return held
+    is_definition = "name" in schema or "function" in schema
+    return {**{key: value for key, value in held.items() if key != "json_schema" or not is_definition}, **schema}
 
 
 def _read_run(span: Span, *, is_agent: bool) -> AgentRun:

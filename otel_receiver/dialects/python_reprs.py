@@ -19,7 +19,8 @@ from spanloop.records import Message, QualityFlag, Usage
 
 Source = Mapping[str, object]
 
-_REPR = re.compile(r"\s*\[?\s*(?:[A-Za-z_][\w.]*\(|role=|_role=)")
+_REPR = re.compile(r"\s*\[?\s*(?:[A-Za-z_][\w.]*\(|role=|_role=|parts=)")
+_LISTS = ("messages", "replies", "contents")
 _USAGE_KEYS = ("response_usage", "metrics")
 
 
@@ -34,14 +35,14 @@ def has_reprs(value: object) -> bool:
     if is_repr(value):
         return True
     source = as_mapping(value)
-    items = as_items(value if source is None else first_present(source, "messages", "replies"))
+    items = as_items(value if source is None else first_present(source, *_LISTS))
     return bool(items) and is_repr((items or (None,))[0])
 
 
 def repr_prompt(value: object, notes: Notes) -> tuple[Message, ...]:
     """The messages of a request that holds them as reprs."""
     source = as_mapping(value)
-    body = value if source is None else first_present(source, "messages", "replies")
+    body = value if source is None else first_present(source, *_LISTS)
     items = as_items(body)
     items = (body,) if items is None else items
     read = [message for item in items for held in _objects(item, notes) for message in _message(held, notes)]

@@ -56,10 +56,10 @@ def read_instructions(value: object, notes: Notes) -> tuple[Message, ...]:
 
 
 def request_tools(value: object) -> object:
-    """The tool definitions in a raw request, unread."""
+    """The tool definitions in a raw request, unread; Gemini has them in its `config`, Portkey in its `kwargs`."""
     source = as_mapping(value) or {}
-    config = as_mapping(source.get("config")) or {}
-    return first_present(source, "tools", "functions") or first_present(config, "tools")
+    inner = as_mapping(first_present(source, "config", "kwargs")) or {}
+    return first_present(source, "tools", "functions") or first_present(inner, "tools")
 
 
 def request_model(value: object) -> str | None:
@@ -88,7 +88,8 @@ def read_response(value: object, notes: Notes) -> RawResponse:
     if as_items(source.get("output")) is not None:
         return _response(one_answer(source["output"], notes), _responses_status(source), source, about)
     reason = first_present(source, "stop_reason", "stopReason", "finish_reason", "finishReason")
-    return _response(one_answer(source, notes), reason, source, about)
+    said = source.get("content") if "parts" in (as_mapping(source.get("content")) or ()) else source
+    return _response(one_answer(said, notes), reason, source, about)
 
 
 def _wrapped(value: object) -> Source | None:

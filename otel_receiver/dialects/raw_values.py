@@ -5,6 +5,7 @@ They are read only when a call's other carriers are not sound, since they double
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 
 from otel_receiver.dialects.candidates import Carried
@@ -12,12 +13,16 @@ from otel_receiver.dialects.json_text import JsonProblem, JsonText, looks_like_j
 from otel_receiver.dialects.notes import Notes, is_redacted
 from otel_receiver.dialects.python_reprs import has_reprs, repr_answer, repr_prompt
 from otel_receiver.dialects.raw import RawResponse, read_request, read_response, request_model, request_tools
+from otel_receiver.dialects.streams import joined_stream
 from otel_receiver.dialects.tool_ids import complete_ids
 from otel_receiver.dialects.tools import read_tools
 from otel_receiver.dialects.values import as_items, as_mapping, as_text, first_word
 from spanloop.records import QualityFlag, ToolDefinition
 
 _PREVIOUS = "previous_response_id"
+_CALL_MARKS = ('"tool_calls":[{', '"tool_calls": [{', '"tool_use"', '"toolUse"', '"functionCall"', '"function_call": {')
+_OBJECT = re.compile(r'(?:\{"messages": ")?<[\w.]+ object at 0x[0-9a-fA-F]+>(?:"\})?')
+"""What Python writes of an object that tells nothing of itself, such as a stream that a sender cannot read."""
 
 
 class RawValues:
@@ -36,6 +41,11 @@ class RawValues:
     def response(self) -> JsonText:
         """The response's structure."""
         return read_structured(self._response)
+
+    @property
+    def has_both(self) -> bool:
+        """Whether the span carries a request and a response."""
+        return as_text(self._request) is not None and as_text(self._response) is not None
 
     @property
     def is_request_cut(self) -> bool:
@@ -58,6 +68,11 @@ class RawValues:
     def request_mentions(self, word: str) -> bool:
         """Whether the word stands anywhere in the request: cheap, before parsing it."""
         return _mentions(self._request, word)
+
+    @property
+    def answers_with_calls(self) -> bool:
+        """Whether the response mentions tool calls as only an answer with some does: cheap, before parsing it."""
+        return any(_mentions(self._response, mark) for mark in _CALL_MARKS)
 
     def prompt(self) -> Carried | None:
         """The prompt in the request."""
@@ -95,16 +110,21 @@ class RawValues:
             notes.flag(QualityFlag.OUTPUT_TRUNCATED)
         elif self.response.problem is not None:
             value = self._response
-        read = repr_answer(value, notes) if has_reprs(value) else read_response(value, notes)
+        read = repr_answer(value, notes) if has_reprs(value) else read_response(joined_stream(value), notes)
         return read, notes
 
     def tools(self, notes: Notes) -> tuple[ToolDefinition, ...] | None:
-        """The tools in the request; none at all when a whole request names a model and messages but no tools."""
+        """The tools in the request; none at all when a whole request names a model and messages but no tools.
+
+        A request without tools whose answer calls one is not whole.
+        """
         source = as_mapping(self.request.value)
         if source is None:
             return None
         tools = read_tools(request_tools(source), notes)
-        return () if tools is None and {"messages", "model"} <= set(source) else tools
+        if tools is not None or not {"messages", "model"} <= set(source):
+            return tools
+        return None if self.answers_with_calls else ()
 
     @property
     def continues_response_id(self) -> str | None:
@@ -128,4 +148,4 @@ def _mentions(value: object, word: str) -> bool:
 
 def _is_readable(value: object) -> bool:
     text = as_text(value)
-    return text is None or (text != "" and not is_redacted(text))
+    return text is None or (text != "" and not is_redacted(text) and _OBJECT.fullmatch(text) is None)

@@ -53,7 +53,8 @@ def langsmith_tool(source: Source, asked: object, told: object) -> dict[str, obj
 def spelled_arguments(value: object) -> object:
     """The arguments' JSON where a text spells them as Python does; anything else as it is."""
     text = as_text(value)
-    written = as_mapping(read_repr(text).value) if text is not None and text.startswith("{'") else None
+    reading = read_repr(text) if text is not None and text.startswith("{'") else None
+    written = as_mapping(reading.value) if reading is not None and reading.is_whole else None
     return value if written is None else compact_json(written)
 
 

@@ -19,7 +19,7 @@ from otel_receiver.dialects.raw_values import RawValues
 from otel_receiver.dialects.span_ref import span_ref
 from otel_receiver.dialects.tool_spans import read_tool_execution
 from otel_receiver.dialects.values import as_text, as_word, first_present
-from otel_receiver.spans import LogRecord, Span
+from otel_receiver.spans import LogRecord, Span, SpanStatus
 from spanloop.records import QualityFlag
 
 OPERATION_ID = "ai.operationId"
@@ -27,6 +27,7 @@ STEP_PROMPT = "ai.prompt.messages"
 WHOLE_PROMPT = "ai.prompt"
 TOOL_NAME = "ai.toolCall.name"
 SCOPE = "gen_ai"
+OPENINFERENCE_KIND = "openinference.span.kind"
 FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
 _MARKS = (OPERATION_ID, STEP_PROMPT, TOOL_NAME)
 
@@ -52,6 +53,7 @@ class VercelAI:
 
     def read(self, span: Span, logs: tuple[LogRecord, ...]) -> Reading:
         """The call, tool execution or run, by the SDK's operation."""
+        span = _with_own_status(span)
         context = context_of(span, self.name)
         if not any(key in span.attributes for key in _MARKS):
             return _read_parts_form(span, logs, context)
@@ -62,6 +64,18 @@ class VercelAI:
         if TOOL_NAME in span.attributes:
             return replace(reading, tool_executions=(read_tool_execution(_plain_result(span)),))
         return replace(reading, agent=AgentRun(is_agent=True)) if operation in _RUNS else reading
+
+
+def _with_own_status(span: Span) -> Span:
+    """The span without an error that is another's.
+
+    OpenInference's processor copies a trace's first error to all spans that end after it; the SDK itself records the
+    exception on the span that failed.
+    """
+    is_rewritten = OPENINFERENCE_KIND in span.attributes and span.status is SpanStatus.ERROR
+    if not is_rewritten or any(event.name == "exception" for event in span.events):
+        return span
+    return replace(span, status=SpanStatus.UNSET, status_message="")
 
 
 def _operation(span: Span) -> str:

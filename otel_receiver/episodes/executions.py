@@ -148,12 +148,28 @@ def match_executions(tree: SpanTree, turns: Iterable[Turn]) -> tuple[Execution, 
 
 
 def folded_calls(turns: Mapping[Call, Turn], executions: Iterable[Execution]) -> frozenset[Call]:
-    """Calls in whose spans tools ran that their answer does not call: an SDK's loop of several rounds told as one."""
-    callers = {id(execution.place.caller) for execution in executions if execution.call is None}
+    """Calls in whose spans tools ran that neither answer nor history call: an SDK's loop of rounds told as one."""
+    inside: dict[int, list[Execution]] = defaultdict(list)
+    for execution in executions:
+        if execution.call is None:
+            inside[id(execution.place.caller)].append(execution)
     return frozenset(
         call
         for call, turn in turns.items()
-        if id(call.place.reading) in callers and turn.action is not None and not turn.action.tool_calls
+        if turn.action is not None
+        and not turn.action.tool_calls
+        and any(not _is_told(execution, call) for execution in inside.get(id(call.place.reading), ()))
+    )
+
+
+def _is_told(execution: Execution, call: Call) -> bool:
+    """Whether the call's history has the tool call that was carried out, by its id or by its name and arguments."""
+    report = execution.report
+    asked = (report.name, canonical_arguments(report.arguments or ""))
+    return any(
+        part.id == report.call_id or (part.name, canonical_arguments(part.arguments)) == asked
+        for message in call.body
+        for part in message.tool_calls
     )
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from otel_receiver.dialects.base import SYNTHETIC_ID_PREFIX
 from otel_receiver.episodes.calls import SYSTEM_ROLES, Call, is_made_id
-from otel_receiver.episodes.keys import squeezed
+from otel_receiver.episodes.keys import canonical_arguments, squeezed
 from otel_receiver.episodes.links import Gap, Link
 from otel_receiver.episodes.matching import match_results, results_after, translated, with_ids
 from otel_receiver.episodes.segments import Segment
-from spanloop.records import Message, QualityFlag, ReasoningPart, Role, TextPart
+from spanloop.records import Message, QualityFlag, ReasoningPart, Role, TextPart, ToolCall
 
 UNRELATED_GAPS = frozenset({Gap.PROMPT_CUT, Gap.PROMPT_REGROWN, Gap.NO_CONTENT})
 """Links that do not place the earlier prompt in the later one, so no position is known to be the same message."""
@@ -185,6 +185,11 @@ def _action(call: Call, following: Link | None) -> tuple[Message | None, set[Qua
     if call.report.lossy_output and not action.text.strip():
         action, doubts = _with_words_told_later(action, _told_answer(following))
         flags |= doubts
+    if following is not None and following.gap is Gap.ARGUMENTS_DIFFER:
+        told = following.later.body[following.tail - 1]
+        restored = _with_lost_arguments(action, told)
+        flags |= {QualityFlag.HISTORY_REPAIRED} if restored is not action else set()
+        action = restored
     ids = [
         part.id if not is_made_id(part.id) else told_id or f"{SYNTHETIC_ID_PREFIX}{call.ref.span_id}_{index}"
         for index, (part, told_id) in enumerate(zip(action.tool_calls, _told_ids(action, following), strict=True))
@@ -200,6 +205,26 @@ def _with_words_told_later(action: Message, told: Message | None) -> tuple[Messa
         return action, {QualityFlag.TEXT_DROPPED}
     whole = _with_lost_words(action, told)
     return whole, set() if whole is action else {QualityFlag.HISTORY_REPAIRED}
+
+
+def _with_lost_arguments(action: Message, told: Message) -> Message:
+    """The answer with the arguments that its own span leaves blank, as the history that repeats its calls has them."""
+    if all(call.arguments.strip() for call in action.tool_calls):
+        return action
+    known = {call.id: call.arguments for call in told.tool_calls}
+    parts = (
+        replace(part, arguments=known.get(part.id, ""))
+        if isinstance(part, ToolCall) and not part.arguments.strip()
+        else part
+        for part in action.parts
+    )
+    return replace(action, parts=tuple(parts))
+
+
+def _differ(one: Message, other: Message) -> bool:
+    """Whether the calls of two messages have different arguments."""
+    mine, theirs = ([canonical_arguments(call.arguments) for call in message.tool_calls] for message in (one, other))
+    return mine != theirs
 
 
 def _told_ids(action: Message, following: Link | None) -> list[str | None]:
@@ -230,7 +255,7 @@ def _tell(story: _Story, action: Message, following: Link) -> tuple[tuple[Messag
         tells_calls = following.gap not in (Gap.CALLS_DROPPED, Gap.CALLS_AS_TEXT)
         if tells_calls and len(told.tool_calls) != len(action.tool_calls):
             action = told  # another branch's history restored the action; this one tells it differently
-    if following.gap is Gap.ARGUMENTS_DIFFER:
+    if following.gap is Gap.ARGUMENTS_DIFFER and told is not None and _differ(action, told):
         story.lasting.add(QualityFlag.ARGUMENTS_ALTERED)
     found = translated(results_after(body, tail), told, action)
     results, flags = match_results(action.tool_calls, found)

@@ -1,4 +1,4 @@
-"""A model server that answers by a script, in the forms of OpenAI, Anthropic, Gemini and Bedrock.
+"""A model server that answers by a script, in the forms of OpenAI (chat, Responses), Anthropic, Gemini and Bedrock.
 
 The script, told by the conversation so far: asked for the weather, the model says a sentence and calls `get_weather`
 for Paris and for Atlantis, which fails; then calls it for Rome; then answers. Asked about tomorrow, it calls once and
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.golden.capture import provider_apis as apis
+from tests.golden.capture.bedrock_api import converse_answer, converse_events, encoded, invoke_events
 from tests.golden.capture.responses_api import Reply, responses_answer, responses_events, responses_input
 
 QUESTIONS = ("What is the weather in Paris and Atlantis?", "And tomorrow in Rome?")
@@ -68,6 +69,24 @@ def transfer(number: int) -> dict[str, object]:
     return {"id": f"call_t{number}", "type": "function", "function": function}
 
 
+HANDING_ON = ("delegate_task_to_member", "transfer_task_to_member")
+"""The tools by which agno's team leader hands a task to a member."""
+
+
+def handing_call(request: dict[str, object], number: int) -> dict[str, object] | None:
+    """The call by which a team leader hands the last question on; `None` when it is no leader or has done so."""
+    offered = {tool["function"]["name"]: tool["function"] for tool in request.get("tools", ())}
+    name = next((name for name in HANDING_ON if name in offered), None)
+    messages = request["messages"]
+    if name is None or messages[-1]["role"] == "tool":
+        return None
+    asked = messages[-1]["content"]
+    wanted = offered[name]["parameters"]["properties"]
+    told = {key: "weather-agent" if key.endswith("_id") else asked for key in wanted if key != "expected_output"}
+    told |= {"expected_output": "A sentence."} if "expected_output" in wanted else {}
+    return {"id": f"call_h{number}", "type": "function", "function": {"name": name, "arguments": json.dumps(told)}}
+
+
 def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
     """The reply as OpenAI's chat completion."""
     text, calls = reply_to(request["messages"])
@@ -84,6 +103,10 @@ def openai_answer(request: dict[str, object], number: int) -> dict[str, object]:
         message["tool_calls"] = [final_answer(text or "", number, by_tool)]
     elif hands_over(request):
         message |= {"content": None, "tool_calls": [transfer(number)]}
+    elif handing := handing_call(request, number):
+        message |= {"content": None, "tool_calls": [handing]}
+    elif any(name in told for name in HANDING_ON):
+        message["content"] = SCRIPT[QUESTIONS[1] in prompt][-1][0]
     elif calls:
         message["tool_calls"] = [
             {
@@ -139,6 +162,9 @@ def openai_chunks(answer: dict[str, object]) -> Iterator[dict[str, object]]:
             yield chunk({"content": word + " "})
     for index, call in enumerate(message.get("tool_calls", ())):
         arguments = call["function"]["arguments"]
+        if Handler.whole_calls:
+            yield chunk({"tool_calls": [{"index": index, **call}]})
+            continue
         function = {"name": call["function"]["name"], "arguments": ""}
         yield chunk({"tool_calls": [{"index": index, "id": call["id"], "type": "function", "function": function}]})
         for piece in (arguments[:5], arguments[5:]):
@@ -172,6 +198,8 @@ class Handler(BaseHTTPRequestHandler):
     number = 0
     failing: frozenset[int] = frozenset()
     """Requests, counted from one, that are answered with an overload for the client to try again."""
+    whole_calls = False
+    """Streamed chat completions have each call in one chunk, as Mistral sends them."""
 
     def log_message(self, *_: object) -> None:
         """Say nothing on the terminal."""
@@ -191,8 +219,8 @@ class Handler(BaseHTTPRequestHandler):
             reply = reply_to(apis.gemini_messages(request["contents"], names))
             self._answer_gemini(apis.gemini_answer(reply, Handler.number, with_ids="noids" not in self.path))
             return
-        if "/converse" in self.path:
-            self._answer_converse(apis.converse_answer(reply_to(request["messages"]), Handler.number))
+        if self.path.startswith("/model/"):
+            self._answer_bedrock(request)
             return
         if self.path.endswith("/responses"):
             reply = reply_to(responses_input(request))
@@ -219,11 +247,16 @@ class Handler(BaseHTTPRequestHandler):
         lines = [f"data: {json.dumps(chunk)}\r\n\r\n" for chunk in apis.gemini_chunks(answer)]
         self._send("text/event-stream", "".join(lines))
 
-    def _answer_converse(self, answer: dict[str, object]) -> None:
-        if self.path.endswith("/converse"):
-            self._send("application/json", json.dumps(answer))
+    def _answer_bedrock(self, request: dict[str, object]) -> None:
+        reply = reply_to(request["messages"])
+        streamed = {"converse-stream": converse_events, "invoke-with-response-stream": invoke_events}
+        kind = self.path.rpartition("/")[2]
+        is_converse = kind.startswith("converse")
+        answer = converse_answer(reply, Handler.number) if is_converse else anthropic_answer(request, Handler.number)
+        if kind in streamed:
+            self._send("application/vnd.amazon.eventstream", encoded(streamed[kind](answer)))
         else:
-            self._send("application/vnd.amazon.eventstream", apis.converse_stream(answer))
+            self._send("application/json", json.dumps(answer))
 
     def _answer_responses(self, answer: dict[str, object], *, stream: object) -> None:
         if not stream:

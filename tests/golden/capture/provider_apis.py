@@ -1,10 +1,8 @@
-"""The script in the forms of Anthropic's stream, of Gemini and of Bedrock's Converse."""
+"""The script in the forms of Anthropic's stream and of Gemini."""
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Iterator
 
 from tests.golden.capture.responses_api import Reply
@@ -73,58 +71,3 @@ def gemini_chunks(answer: dict[str, object]) -> Iterator[dict[str, object]]:
             yield {"candidates": [{"content": {"role": "model", "parts": [piece]}, "index": 0}], **about}
     last = {"content": {"role": "model", "parts": [{"text": ""}]}, "finishReason": "STOP", "index": 0}
     yield {"candidates": [last], "usageMetadata": answer["usageMetadata"], **about}
-
-
-def converse_answer(reply: Reply, number: int) -> dict[str, object]:
-    """The reply as Bedrock's Converse gives it."""
-    text, calls = reply
-    content: list[dict[str, object]] = [{"text": text}] if text else []
-    content += [
-        {"toolUse": {"toolUseId": name, "name": "get_weather", "input": {"city": city}}} for name, city in calls
-    ]
-    usage = {"inputTokens": 40 + 10 * number, "outputTokens": 9, "totalTokens": 49 + 10 * number}
-    return {
-        "output": {"message": {"role": "assistant", "content": content}},
-        "stopReason": "tool_use" if calls else "end_turn",
-        "usage": usage,
-        "metrics": {"latencyMs": 1},
-    }
-
-
-def converse_stream(answer: dict[str, object]) -> bytes:
-    """A Converse answer as the event stream of AWS: text by words, each call's input in two pieces."""
-    return b"".join(_frame(name, body) for name, body in _converse_events(answer))
-
-
-def _converse_events(answer: dict[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
-    yield "messageStart", {"role": "assistant"}
-    for index, block in enumerate(answer["output"]["message"]["content"]):
-        use = block.get("toolUse")
-        if use is None:
-            deltas = [{"text": f"{word} "} for word in block["text"].split(" ")]
-        else:
-            start = {"toolUse": {"toolUseId": use["toolUseId"], "name": use["name"]}}
-            yield "contentBlockStart", {"contentBlockIndex": index, "start": start}
-            written = json.dumps(use["input"])
-            deltas = [{"toolUse": {"input": piece}} for piece in (written[:5], written[5:])]
-        for delta in deltas:
-            yield "contentBlockDelta", {"contentBlockIndex": index, "delta": delta}
-        yield "contentBlockStop", {"contentBlockIndex": index}
-    yield "messageStop", {"stopReason": answer["stopReason"]}
-    yield "metadata", {"usage": answer["usage"], "metrics": answer["metrics"]}
-
-
-def _frame(name: str, body: dict[str, object]) -> bytes:
-    """One event as AWS frames it: lengths, headers, payload, each part with its checksum."""
-    named = ((":event-type", name), (":content-type", "application/json"), (":message-type", "event"))
-    headers = b"".join(_header(key, value) for key, value in named)
-    payload = json.dumps(body).encode()
-    lengths = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
-    head = lengths + struct.pack("!I", zlib.crc32(lengths))
-    framed = head + headers + payload
-    return framed + struct.pack("!I", zlib.crc32(framed))
-
-
-def _header(key: str, value: str) -> bytes:
-    text = value.encode()
-    return struct.pack("!B", len(key)) + key.encode() + struct.pack("!BH", 7, len(text)) + text

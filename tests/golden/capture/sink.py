@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -21,10 +22,12 @@ TRACED_FILE = re.compile(r'(File \\*")[^"]*/')
 class Capture:
     """Collects the spans of one run."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, *, before: Sequence[SpanProcessor] = ()) -> None:
         self._tag = tag
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(resource=Resource.create({"service.name": tag}))
+        for processor in before:  # those that rewrite spans before they are exported
+            self.provider.add_span_processor(processor)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     def write(self) -> None:

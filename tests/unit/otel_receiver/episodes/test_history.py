@@ -340,3 +340,20 @@ def test_text_that_no_history_tells_may_be_lost():
     """Without a later prompt nobody knows."""
     (episode,) = episodes([root(), call(2, 10, ASKED, says("", asks("c1", "Paris")), lossy_output=True)])
     assert "text_dropped" in flags(episode.steps[0])
+
+
+def test_arguments_that_an_answer_leaves_blank_are_put_back():
+    """Agno's flavour loses the arguments of streamed calls at 0.1.25; the history that repeats the calls has them."""
+    action = says("Wait.", replace(asks("c1", "Paris"), arguments=""))
+    steps = run([says("Wait.", asks("c1", "Paris")), result("c1", "sun")], action=action)
+    assert steps[0].action is not None
+    assert [asks("c1", "Paris")] == list(steps[0].action.tool_calls)
+    assert [{"history_repaired"}, set()] == [flags(step) for step in steps]
+
+
+def test_arguments_that_a_history_has_otherwise_are_flagged():
+    """What an answer does tell stands, and the states that tell it otherwise are flagged."""
+    steps = run([says("Let me check.", asks("c1", "Oslo"), asks("c2", "Rome")), result("c1", "sun")])
+    assert steps[0].action is not None
+    assert list(ACTION.tool_calls) == list(steps[0].action.tool_calls)
+    assert "arguments_altered" in flags(steps[1])
