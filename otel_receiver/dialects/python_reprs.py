@@ -87,7 +87,7 @@ def _message(held: Source, notes: Notes) -> tuple[Message, ...]:
     if is_haystack_repr(held):
         return read_message(in_chat_form(held), notes)
     if "blocks" in held:
-        return read_message(_llama_index(held), notes)
+        return read_message(llama_index_message(held), notes)
     return read_message(_without_nothing(held), notes)
 
 
@@ -102,7 +102,7 @@ def _known(whole: Source) -> dict[str, object]:
     return {key: value for key, value in whole.items() if value is not None}
 
 
-def _llama_index(held: Source) -> dict[str, object]:
+def llama_index_message(held: Source) -> dict[str, object]:
     """LlamaIndex's message in the chat form; a tool message's call id stands in its extra arguments."""
     content: list[object] = []
     for item in as_items(held.get("blocks")) or ():
@@ -111,9 +111,11 @@ def _llama_index(held: Source) -> dict[str, object]:
             call = {"type": "tool_call", "id": block.get("tool_call_id"), "name": block.get("tool_name")}
             content.append({**call, "arguments": block.get("tool_kwargs")})
         else:
-            content.append({**block, "type": block.get("block_type") or "text"})
+            held_block = {key: value for key, value in block.items() if key != "block_type"}
+            content.append({**held_block, "type": block.get("block_type") or "text"})
     extra = as_mapping(held.get("additional_kwargs")) or {}
-    return {"role": held.get("role"), "content": content, "tool_call_id": extra.get("tool_call_id")}
+    told = {"role": held.get("role"), "content": content, "tool_call_id": extra.get("tool_call_id")}
+    return {**told, "additional_kwargs": extra} if extra.get("tool_calls") else told
 
 
 def _put_together(chunks: Iterable[Source]) -> dict[str, object]:

@@ -23,6 +23,7 @@ ARGUMENT_KEYS = (
     "gen_ai.tool.arguments",
     "ai.toolCall.args",
     "tool_call.function.arguments",
+    "tool.arguments",
     "input.value",
     "mlflow.spanInputs",
     "langfuse.observation.input",

@@ -100,6 +100,8 @@ def _befores(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     answer = next((i for i in reversed(range(len(call.body))) if call.body[i].role is Role.ASSISTANT), None)
     if answer is not None and _needs_predecessor(call, answer):
         yield prefixes.digest(prefixes.end(call.body[: answer + 1]))
+        if call.report.lossy_answer:
+            yield _labelled("asked", prefixes.digest(prefixes.end(call.body[:answer])))
     yield from (_labelled("call", call_id) for call_id in _orphans(call))
 
 
@@ -111,6 +113,8 @@ def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     asks_again = (_is_rootless(call) and call.attempt_failed) or call.report.detached
     if asks_again and call.report.messages:
         yield _labelled("retry", prefixes.digest(end))
+    if call.report.lossy_answer and call.report.messages:
+        yield _labelled("asked", prefixes.digest(end))
     if call.output is None or not call.report.messages:
         return
     yield prefixes.digest(prefixes.child(end, prefixes.key(call.output)))
@@ -124,7 +128,12 @@ def _record_ends(call: Call) -> Iterator[str]:
 
 
 def _needs_predecessor(call: Call, answer: int) -> bool:
-    """Whether the earlier trace changes anything here: a known conversation's new request stands by itself."""
+    """Whether the earlier trace changes anything here: a known conversation's new request stands by itself.
+
+    Not at a sender that reports earlier answers with less than was sent: they are restored from the calls themselves.
+    """
+    if call.report.lossy_history:
+        return True
     new_request = any(message.role is Role.USER for message in call.body[answer + 1 :])
     return not (new_request and not call.body[answer].tool_calls and call.context.conversation_id is not None)
 
