@@ -77,6 +77,11 @@ class ModelCall:
     restores them from the calls that made them. `False`: the prompt is what was sent."""
     lossy_output: bool = False
     """The sender reports answers that call tools without the text beside the calls; later histories have it."""
+    lossy_answer: bool = False
+    """The sender may report less of an answer than a later history repeats, so that calls of one history in traces of
+    their own are looked for by the prompt alone too."""
+    tail_only: bool = False
+    """The sender may report the end of an answer alone and does not say when it does; a later history may have more."""
     continues_response_id: str | None = None
     """The response this call goes on from by its id alone: the provider put that call's prompt and answer before
     `messages`, which hold only what is new."""

@@ -101,8 +101,11 @@ def read_event_answer(events: Iterable[MessageEvent]) -> Carried | None:
     said = _structured(first_present(body, "message", "content"))
     if as_items(said) is not None:
         said = {"role": "assistant", "content": said}
+    held = as_mapping(said)
+    if held is not None and body.get("tool_calls") is not None and held.get("tool_calls") is None:
+        said = {"role": "assistant", **held, "tool_calls": body["tool_calls"]}
     message = one_answer(said if said is not None else body, notes)
-    if message is not None and said is not None and body.get("tool_calls") is not None and not message.tool_calls:
+    if message is not None and as_text(said) is not None and body.get("tool_calls") is not None:
         message = one_answer({"role": "assistant", "content": message.text, "tool_calls": body["tool_calls"]}, notes)
     return Carried(
         messages=(message,) if message is not None else (),

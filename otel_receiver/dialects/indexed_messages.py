@@ -74,8 +74,6 @@ def openllmetry_message(entry: Entry) -> Mapping[str, object]:
     message: dict[str, object] = {key: entry[key] for key in (*_MESSAGE_KEYS, "refusal") if key in entry}
     if "content" in message:
         message["content"] = _blocks(message["content"])
-    elif finish_reason(entry.get("finish_reason")) == "tool_calls":
-        message["content"] = None  # AgentOps tells an answer's calls in spans of their own
     calls = [_openllmetry_call(call) for call in read_indexed(entry, "tool_calls").entries]
     if calls:
         message["tool_calls"] = calls

@@ -114,9 +114,11 @@ def llama_index_message(held: Source) -> dict[str, object]:
             call = {"type": "tool_call", "id": block.get("tool_call_id"), "name": block.get("tool_name")}
             content.append({**call, "arguments": block.get("tool_kwargs")})
         else:
-            content.append({**block, "type": block.get("block_type") or "text"})
+            held_block = {key: value for key, value in block.items() if key != "block_type"}
+            content.append({**held_block, "type": block.get("block_type") or "text"})
     extra = as_mapping(held.get("additional_kwargs")) or {}
-    return {"role": held.get("role"), "content": content, "tool_call_id": extra.get("tool_call_id")}
+    told = {"role": held.get("role"), "content": content, "tool_call_id": extra.get("tool_call_id")}
+    return {**told, "additional_kwargs": extra} if extra.get("tool_calls") else told
 
 
 def _put_together(chunks: Iterable[Source]) -> dict[str, object]:

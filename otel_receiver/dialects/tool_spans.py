@@ -25,6 +25,7 @@ ARGUMENT_KEYS = (
     "gen_ai.tool.arguments",
     "ai.toolCall.args",
     "tool_call.function.arguments",
+    "tool.arguments",
     "input.value",
     "mlflow.spanInputs",
     "langfuse.observation.input",

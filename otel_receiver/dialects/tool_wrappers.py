@@ -1,8 +1,9 @@
 """What tool spans of OpenLLMetry, the Traceloop SDK and LangSmith wrap around a tool's arguments and its result.
 
 The Traceloop SDK's decorators write `{"args", "kwargs"}` and the result's JSON; OpenLLMetry's LangChain instrumentation
-writes `{"input_str", "inputs", "kwargs"}`, whose `kwargs` hold the call's id, and `{"output", "kwargs"}`. LangSmith
-writes the arguments by name, or LangChain's text of them as `{"input"}`, and `{"output"}`.
+writes `{"input_str", "inputs", "kwargs"}`, whose `kwargs` hold the call's id, and `{"output", "kwargs"}`; its MCP
+instrumentation `{"tool_name", "arguments"}` and `{"result", "is_error"}`. LangSmith writes the arguments by name, or
+LangChain's text of them as `{"input"}`, and `{"output"}`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_receiver.dialects.json_text import read_structured, unquoted
+from otel_receiver.dialects.openllmetry_reprs import agno_result
 from otel_receiver.dialects.pyrepr import read_repr
+from otel_receiver.dialects.python_reprs import llama_index_message
 from otel_receiver.dialects.values import as_items, as_mapping, as_text, compact_json, first_present, first_word
 
 ARGUMENTS = "gen_ai.tool.call.arguments"
@@ -26,10 +29,13 @@ def traceloop_tool(source: Source) -> Source:
     """The span's attributes with its arguments, result and call id in OTel's places, out of their wrappers."""
     told: dict[str, object] = dict(source)
     asked = _held(first_present(source, ARGUMENTS, "traceloop.entity.input"))
+    if asked is not None and set(asked) == {"tool_name", "arguments"}:
+        return {**told, **_mcp(asked, source)}
     if asked is not None and ("input_str" in asked or {"args", "kwargs"} <= set(asked)):
         told[ARGUMENTS] = _langchain_arguments(asked) if "input_str" in asked else _decorator_arguments(asked)
         told.setdefault(CALL_ID, first_word(as_mapping(asked.get("kwargs")) or {}, "tool_call_id"))
-    told[RESULT] = _result(first_present(source, RESULT, "traceloop.entity.output"))
+    answer = first_present(source, RESULT, "traceloop.entity.output")
+    told |= _told_by_agno(answer) or _told_by_llama_index(answer) or {RESULT: _result(answer)}
     if told[RESULT] is None:  # what is left would be read in its place
         told.pop("traceloop.entity.output", None)
     told.setdefault(_TOOL_STATUS, source.get(_TASK_STATUS))
@@ -61,7 +67,37 @@ def spelled_arguments(value: object) -> object:
 def _held(value: object) -> Source | None:
     """The mapping in the value's JSON; cheap for values that hold no wrapper."""
     text = as_text(value)
-    return as_mapping(read_structured(value).value) if text is None or '"kwargs"' in text else None
+    is_wrapper = text is None or '"kwargs"' in text or '"tool_name"' in text
+    return as_mapping(read_structured(value).value) if is_wrapper else None
+
+
+def _mcp(asked: Source, source: Source) -> Source:
+    """What the MCP client sent and was answered; the text of the first block is all that is written of a result."""
+    value = source.get("traceloop.entity.output")
+    answer = as_mapping(read_structured(value).value) or {"result": value}
+    state = {_TOOL_STATUS: "error"} if answer.get("is_error") is True else {}
+    return {ARGUMENTS: compact_json(asked["arguments"] or {}), RESULT: answer.get("result"), **state}
+
+
+def _told_by_agno(answer: object) -> Source | None:
+    """The result, or the error, and the state in the repr of Agno's result."""
+    held = agno_result(answer)
+    if held is None:
+        return None
+    content = held["result"] if held["result"] is not None else held["error"]
+    return {RESULT: content, _TOOL_STATUS: held["status"]}
+
+
+def _told_by_llama_index(answer: object) -> Source | None:
+    """The result, its state and its call's id in the event with which LlamaIndex's agents tell of a tool."""
+    text = as_text(answer)
+    held = as_mapping(read_structured(answer).value) if text is not None and '"tool_output"' in text else None
+    output = as_mapping((held or {}).get("tool_output"))
+    if held is None or output is None:
+        return None
+    state = {_TOOL_STATUS: "error" if output["is_error"] else "ok"} if isinstance(output.get("is_error"), bool) else {}
+    told = {RESULT: llama_index_message(output)["content"], **state}
+    return {**told, CALL_ID: held["tool_id"]} if held.get("tool_id") else told
 
 
 def _langchain_arguments(asked: Source) -> object:

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from otel_receiver.dialects.base import SYNTHETIC_ID_PREFIX
 from otel_receiver.episodes.calls import SYSTEM_ROLES, Call, is_made_id
 from otel_receiver.episodes.keys import canonical_arguments, squeezed
-from otel_receiver.episodes.links import Gap, Link
+from otel_receiver.episodes.links import Gap, Link, is_tail
 from otel_receiver.episodes.matching import match_results, results_after, translated, with_ids
 from otel_receiver.episodes.segments import Segment
 from spanloop.records import Message, QualityFlag, ReasoningPart, Role, TextPart, ToolCall
 
 UNRELATED_GAPS = frozenset({Gap.PROMPT_CUT, Gap.PROMPT_REGROWN, Gap.NO_CONTENT})
 """Links that do not place the earlier prompt in the later one, so no position is known to be the same message."""
+
+NO_ARGUMENTS = "{}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,7 +123,7 @@ class Histories:
             action=action,
             results=results,
             repeated=_told_answer(following) is not None,
-            completed=following is not None and following.gap is Gap.OUTPUT_LOST,
+            completed=QualityFlag.HISTORY_REPAIRED in action_flags,
             flags=frozenset(flags),
         )
 
@@ -173,13 +175,8 @@ def _patched(call: Call, patches: Mapping[int, _Patch]) -> tuple[Message, ...]:
 
 def _action(call: Call, following: Link | None) -> tuple[Message | None, set[QualityFlag]]:
     """The answer, with ids; what its own span lost of it comes from the successor's history."""
-    action = call.output
-    flags: set[QualityFlag] = set()
-    if following is not None and following.gap is Gap.OUTPUT_LOST:
-        told = following.later.body[following.tail - 1]
-        whole = action is None or squeezed(told.text).startswith(squeezed(action.text))
-        action = told if action is None or whole else replace(action, parts=(*action.parts, *told.tool_calls))
-        flags.add(QualityFlag.HISTORY_REPAIRED)
+    action = _restored(call, following)
+    flags: set[QualityFlag] = set() if action is call.output else {QualityFlag.HISTORY_REPAIRED}
     if action is None or not action.tool_calls:
         return action, flags
     if call.report.lossy_output and not action.text.strip():
@@ -225,6 +222,37 @@ def _differ(one: Message, other: Message) -> bool:
     """Whether the calls of two messages have different arguments."""
     mine, theirs = ([canonical_arguments(call.arguments) for call in message.tool_calls] for message in (one, other))
     return mine != theirs
+
+
+def _restored(call: Call, following: Link | None) -> Message | None:
+    """The answer with what its own span lost and the successor's history has; the same object where that is nothing."""
+    action, told = call.output, _told_answer(following)
+    if following is None or told is None or not told.parts:
+        return action
+    if following.gap is Gap.OUTPUT_LOST:
+        is_part = action is None or squeezed(told.text).startswith(squeezed(action.text)) or is_tail(call, told)
+        if action is None or is_part:
+            return _filled(action, told)
+        return replace(action, parts=(*action.parts, *told.tool_calls))
+    return _filled(action, told) if action is not None and _tells_more(call, action, told, following.gap) else action
+
+
+def _tells_more(call: Call, action: Message, told: Message, gap: Gap) -> bool:
+    """Whether a history has the arguments, or the beginning of the text, that the call's own span lost."""
+    if len(told.tool_calls) != len(action.tool_calls):
+        return False
+    if gap is not Gap.ARGUMENTS_DIFFER:
+        return is_tail(call, told)
+    pairs = zip(action.tool_calls, told.tool_calls, strict=True)
+    return all(mine.arguments in (NO_ARGUMENTS, theirs.arguments) for mine, theirs in pairs)
+
+
+def _filled(action: Message | None, told: Message) -> Message:
+    """The answer as the history tells it, with its own reasoning, which histories drop."""
+    thoughts = tuple(part for part in action.parts if isinstance(part, ReasoningPart)) if action is not None else ()
+    if not thoughts:
+        return told
+    return replace(told, parts=(*thoughts, *(part for part in told.parts if not isinstance(part, ReasoningPart))))
 
 
 def _told_ids(action: Message, following: Link | None) -> list[str | None]:

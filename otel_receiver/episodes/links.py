@@ -86,17 +86,28 @@ def gap_after(earlier: Call, rest: Sequence[Message]) -> Gap | None:
     if following.tool_calls and not output.tool_calls:
         return Gap.OUTPUT_LOST if same_text or not output.text.strip() or not following.text.strip() else None
     if output.tool_calls and not following.tool_calls:
-        if same_text and len(rest) > 1 and rest[1].role is Role.TOOL:
+        if (same_text or not following.parts) and len(rest) > 1 and rest[1].role is Role.TOOL:
             return Gap.CALLS_DROPPED
         return Gap.CALLS_AS_TEXT if same_text or _told_in_words(output, following) else None
     if output.tool_calls:
-        return Gap.ARGUMENTS_DIFFER if _same_ids(output, following) else None
-    return Gap.OUTPUT_LOST if may_be_cut(earlier) and _begins(output, following) else None
+        if _same_ids(output, following):
+            return Gap.ARGUMENTS_DIFFER
+        return Gap.OUTPUT_LOST if _some_of(output, following) and same_text else None
+    is_part = may_be_cut(earlier) and _begins(output, following)
+    return Gap.OUTPUT_LOST if is_part or is_tail(earlier, following) else None
 
 
 def may_be_cut(call: Call) -> bool:
     """Whether the reported answer may be less than the model gave."""
     return QualityFlag.OUTPUT_TRUNCATED in call.report.flags or call.attempt_failed
+
+
+def is_tail(call: Call, told: Message) -> bool:
+    """Whether the reported answer is the end of what a later history has for it, at a sender that tells ends alone."""
+    if not call.report.tail_only or call.output is None:
+        return False
+    mine, theirs = squeezed(call.output.text), squeezed(told.text)
+    return len(mine) < len(theirs) and theirs.endswith(mine)
 
 
 def regrown(earlier: Message, answer: Message, later: Message) -> bool:
@@ -149,6 +160,12 @@ def _answers_one(output: Message, result: Message) -> bool:
     assert part is not None
     ids = {call.id for call in output.tool_calls}
     return bool(ids) and (not part.call_id or part.call_id in ids)
+
+
+def _some_of(output: Message, following: Message) -> bool:
+    """Whether the reported calls are some of those a later history has, by id and name."""
+    mine = {(call.id, call.name) for call in output.tool_calls}
+    return len(mine) < len(following.tool_calls) and mine < {(call.id, call.name) for call in following.tool_calls}
 
 
 def _same_ids(output: Message, following: Message) -> bool:

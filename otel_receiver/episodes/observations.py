@@ -17,8 +17,9 @@ def observe(turn: Turn, executions: Sequence[Execution]) -> tuple[tuple[Message,
     A guess that tells nothing the history does not is no doubt about the step.
     """
     calls = turn.action.tool_calls if turn.action is not None else ()
-    results = (*turn.call.report.own_results, *turn.results)
-    by_id = {result.call_id: result for message in results if (result := message.tool_result) is not None}
+    reported = (*turn.call.report.own_results, *turn.results)
+    told_results = [result for message in reported if (result := message.tool_result) is not None]
+    by_id = {result.call_id: result for result in told_results}
     reports = {execution.call_id: execution for execution in executions}
     flags: set[QualityFlag] = set()
     observed: list[ToolResult] = []
@@ -32,7 +33,7 @@ def observe(turn: Turn, executions: Sequence[Execution]) -> tuple[tuple[Message,
             flags.add(QualityFlag.TOOL_RESULT_MISSING)
         if execution is not None and execution.guessed and result is not told:
             flags.add(QualityFlag.AMBIGUOUS_MATCH)
-    observed.extend(by_id.values())
+    observed.extend(result for result in told_results if result.call_id in by_id)
     return tuple(Message(role=Role.TOOL, parts=(result,)) for result in observed), frozenset(flags)
 
 

@@ -49,7 +49,8 @@ _HIDING = "Remove the OPENINFERENCE_HIDE_* variables, or the same settings of Tr
 MEANINGS: Mapping[QualityFlag, Meaning] = {
     QualityFlag.PROMPT_TRUNCATED: Meaning(
         when="The span reports dropped attributes, its message indexes have gaps or do not begin at 0, its JSON is "
-        "cut, a text ends with the sender's mark of a cut, or it goes on from a response whose call did not arrive.",
+        "cut, a text ends with the sender's mark of a cut, it goes on from a response whose call did not arrive, or "
+        "its sender's form is known to drop tool calls and results.",
         effect=UNTRAINABLE,
         advice=f"{_ATTRIBUTE_LIMIT}.",
         by_dialect={
@@ -188,7 +189,7 @@ MEANINGS: Mapping[QualityFlag, Meaning] = {
     ),
     QualityFlag.OUTPUT_TRUNCATED: Meaning(
         when="The answer ended by a length limit, or without a finish reason on a failed span or a stream whose span "
-        "does not say it succeeded.",
+        "does not say it succeeded; or its finish reason tells of tool calls that neither it nor a later history has.",
         effect=f"{STILL_TRAINABLE} The recorded action is no example to imitate; the episode is incomplete if it "
         "is last.",
         advice="Raise the token limit of the request where the reason is length; look for clients that disconnect.",

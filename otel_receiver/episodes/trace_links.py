@@ -117,7 +117,8 @@ def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
         yield _labelled("retry", prefixes.digest(end))
     if _is_rootless(call) and call.report.messages and _is_open(call):
         yield _open(prefixes.digest(end), call.output.text if call.output is not None else "")
-    if call.output is None and call.report.messages and not call.ref.failed:
+    is_untold = call.output is None and not call.ref.failed
+    if call.report.messages and (is_untold or call.report.lossy_answer):
         yield _labelled("asked", prefixes.digest(end))
     if call.output is None or not call.report.messages:
         return

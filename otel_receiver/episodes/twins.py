@@ -295,6 +295,7 @@ def _merged_report(ranked: Sequence[ModelCall]) -> ModelCall:
         tools=_merged_tools([report.tools for report in ranked]),
         usage=usage,
         auxiliary=any(report.auxiliary for report in ranked),
+        lossy_answer=any(report.lossy_answer for report in ranked),
         records_apart=any(report.records_apart for report in ranked),
         flags=flags,
         finish_reason=_first(report.finish_reason for report in ranked),

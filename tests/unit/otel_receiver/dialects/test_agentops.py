@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from otel_receiver.dialects.registry import read_span
 from spanloop.records import ToolDefinition
-from tests.unit.otel_receiver.dialects.factories import brief, make_span
+from tests.unit.otel_receiver.dialects.factories import make_span
 
 CALL = {
     "gen_ai.request.type": "chat",
@@ -24,10 +26,8 @@ def test_tools_under_the_requests_functions():
     assert (ToolDefinition(name="f", parameters='{"type":"object"}'),) == call.tools
 
 
-def test_an_answer_that_only_calls_tools_lacks_no_text():
-    """Its calls stand in spans of their own, so a role is all it says; one that stopped should have a text."""
-    (call,) = read_span(make_span(CALL)).model_calls
-    assert call.output is not None
-    assert ([("assistant",)], frozenset()) == (brief([call.output]), call.flags)
-    (call,) = read_span(make_span({**CALL, "gen_ai.completion.0.finish_reason": "stop"})).model_calls
-    assert {"content_missing"} == call.flags
+@pytest.mark.parametrize("reason", ["tool_calls", "stop"])
+def test_an_answer_that_says_its_role_alone_is_not_told(reason):
+    """Calls stand in spans of their own, and the next history has them; a role is no answer."""
+    (call,) = read_span(make_span({**CALL, "gen_ai.completion.0.finish_reason": reason})).model_calls
+    assert (None, reason, frozenset()) == (call.output, call.finish_reason, call.flags)

@@ -220,3 +220,36 @@ def test_a_decorated_tools_arguments(asked, arguments):
         }
     )
     assert ("f", arguments, "sunny") == (execution.name, execution.arguments, execution.result)
+
+
+LANGCHAIN = "opentelemetry.instrumentation.langchain"
+
+
+def test_the_metadata_of_a_run_tell_thread_and_user():
+    """Up to 0.54 the configuration of a run stands in its workflow's input alone."""
+    run = {"inputs": {}, "tags": [], "metadata": {"user_id": "user", "thread_id": "thread"}, "kwargs": {}}
+    attributes = {"traceloop.span.kind": "workflow", "traceloop.entity.input": json.dumps(run)}
+    contexts = [
+        read_span(make_span({**attributes, **more}, "graph.workflow", scope_name=scope)).context
+        for scope, more in ((LANGCHAIN, {}), ("traceloop.tracer", {}), (LANGCHAIN, {f"{PROPERTIES}thread_id": "own"}))
+    ]
+    assert [("thread", "user"), (None, None), ("own", "user")] == [
+        (context.conversation_id, context.user_id) for context in contexts
+    ]
+
+
+def test_the_indexed_form_of_langchain_drops_text_and_quotes_nothing():
+    """A history lacks the text beside tool calls, and an answer without text is the JSON of the empty text."""
+    attributes = {
+        "llm.request.type": "chat",
+        "gen_ai.prompt.0.role": "user",
+        "gen_ai.prompt.0.content": "Hi",
+        "gen_ai.completion.0.role": "assistant",
+        "gen_ai.completion.0.content": '""',
+        "gen_ai.completion.0.tool_calls.0.id": "a",
+        "gen_ai.completion.0.tool_calls.0.name": "f",
+        "gen_ai.completion.0.tool_calls.0.arguments": "{}",
+    }
+    (call,) = read_span(make_span(attributes, "ChatOpenAI.chat", scope_name=LANGCHAIN)).model_calls
+    assert [("assistant", ("a", "f", "{}"))] == brief([call.output])
+    assert call.lossy_history

@@ -82,6 +82,22 @@ def test_the_next_turn_of_an_unnamed_conversation_meets_the_last():
     assert set() == ends([named])[0]
 
 
+def test_a_history_that_loses_words_meets_the_last_turn_by_whatever_name():
+    """What a sender drops of earlier answers is restored from the calls that gave them, in another trace too."""
+    first = [root(), *weather_run()]
+    told = [*first[2].model_calls[0].messages, says("It is sunny."), user("And in Rome?")]
+    named = call(4, 200, told, says("Rainy."), trace=2, context=Context(conversation_id="a"), lossy_history=True)
+    assert meet(first, [named])
+
+
+def test_answers_that_lose_their_calls_meet_by_the_prompt():
+    """The answer as reported is not what the history repeats, so the prompt alone proposes; of such senders only."""
+    for lossy in (True, False):
+        first, second = weather_run(parent=None, lossy_answer=lossy)
+        silent = replace(first, model_calls=(replace(first.model_calls[0], output=says("Let me check.")),))
+        assert lossy is meet([silent], [second])
+
+
 def test_orphan_results_find_the_call_they_answer():
     """A history that dropped the answer is joined by the ids of its calls."""
     first, second = weather_run(parent=None)
