@@ -100,7 +100,7 @@ def _befores(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     answer = next((i for i in reversed(range(len(call.body))) if call.body[i].role is Role.ASSISTANT), None)
     if answer is not None and _needs_predecessor(call, answer):
         yield prefixes.digest(prefixes.end(call.body[: answer + 1]))
-    if answer:
+    if answer and _is_rootless(call):
         asked = prefixes.digest(prefixes.end(call.body[:answer]))
         yield from {_open(asked, text) for text in ("", call.body[answer].text)}
     yield from (_labelled("call", call_id) for call_id in _orphans(call))
@@ -114,12 +114,16 @@ def _afters(call: Call, prefixes: PrefixTree) -> Iterator[str]:
     asks_again = (_is_rootless(call) and call.attempt_failed) or call.report.detached
     if asks_again and call.report.messages:
         yield _labelled("retry", prefixes.digest(end))
-    if call.report.messages and (call.broken_off or (call.output is None and not call.ref.failed)):
+    if _is_rootless(call) and call.report.messages and _is_open(call):
         yield _open(prefixes.digest(end), call.output.text if call.output is not None else "")
     if call.output is None or not call.report.messages:
         return
     yield prefixes.digest(prefixes.child(end, prefixes.key(call.output)))
     yield from (_labelled("call", part.id) for part in call.output.tool_calls if not is_made_id(part.id))
+
+
+def _is_open(call: Call) -> bool:
+    return call.broken_off or (call.output is None and not call.ref.failed)
 
 
 def _open(asked: str, text: str) -> str:
