@@ -22,22 +22,17 @@ from tests.golden.capture.sink import Capture
 TAGS: dict[str, dict[str, object]] = {
     "pyd02": {},
     "pyd02_logs": {"event_mode": "logs"},
-    "pyd04": {},
     "pyd04_streamed": {},
     "pyd10": {},
-    "pyd10_1": {"version": 1},
     "pyd10_1_logs": {"version": 1, "event_mode": "logs"},
-    "pyd10_streamed": {},
     "pyd10_1_hidden": {"version": 1, "include_content": False},
     "pyd3": {"version": 3},
-    "pyd4": {"version": 4},
     "pyd6": {"version": 6},
     "pyd6_streamed": {"version": 6},
     "pyd6_retry": {"version": 6},
     "pyd6_output": {"version": 6},
     "pyd6_subagent": {"version": 6},
     "pyd6_hidden": {"version": 6, "include_content": False},
-    "pyd5_hidden": {"include_content": False},
 }
 
 
