@@ -156,9 +156,9 @@ def _record_ends(call: Call) -> Iterator[str]:
 def _needs_predecessor(call: Call, answer: int) -> bool:
     """Whether the earlier trace changes anything here: a known conversation's new request stands by itself.
 
-    It does not where the sender's histories lose what earlier answers said.
+    It does not where the sender's histories lose what earlier answers said, or have calls whose ids were made here.
     """
-    if call.report.lossy_history:
+    if call.report.lossy_history or _has_made_ids(call):
         return True
     new_request = any(message.role is Role.USER for message in call.body[answer + 1 :])
     return not (new_request and not call.body[answer].tool_calls and call.context.conversation_id is not None)
@@ -180,3 +180,8 @@ def _is_rootless(call: Call) -> bool:
 
 def _labelled(label: str, text: str) -> str:
     return hashlib.blake2b(f"{label}:{text}".encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _has_made_ids(call: Call) -> bool:
+    """Whether its history's calls came without ids: those made for them are named after the calls' own spans."""
+    return any(is_made_id(part.id) for message in call.body for part in message.tool_calls)

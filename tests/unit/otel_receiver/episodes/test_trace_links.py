@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from otel_receiver.dialects.base import Context
+from otel_receiver.dialects.base import SYNTHETIC_ID_PREFIX, Context
 from otel_receiver.episodes.assemble import assemble, trace_links
 from spanloop.records import EndReason
 from tests.unit.otel_receiver.episodes.factories import (
@@ -96,6 +96,16 @@ def test_answers_that_lose_their_calls_meet_by_the_prompt():
         first, second = weather_run(parent=None, lossy_answer=lossy)
         silent = replace(first, model_calls=(replace(first.model_calls[0], output=says("Let me check.")),))
         assert lossy is meet([silent], [second])
+
+
+@pytest.mark.parametrize(("call_id", "needs"), [("c1", False), (f"{SYNTHETIC_ID_PREFIX}1_0", True)])
+def test_a_history_whose_call_ids_were_made_needs_the_trace_before(call_id, needs):
+    """A known conversation's new request stands by itself, unless ids in it are named after the calls' own spans."""
+    context = Context(conversation_id="c", service_name="svc")
+    asked = [SYSTEM, user("Weather?"), says("", asks(call_id, "Paris")), result(call_id, "sun")]
+    first = [root(), call(2, 10, asked, says("Sunny."), context=context)]
+    later = [call(5, 90, [*asked, says("Sunny."), user("And in Rome?")], says("Rain."), trace=2, context=context)]
+    assert needs == meet(first, later)
 
 
 def test_orphan_results_find_the_call_they_answer():
