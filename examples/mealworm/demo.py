@@ -81,7 +81,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.mealworm.demo", description=__doc__)
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, help="folder for everything it writes")
-    parser.add_argument("--seed", type=int, default=0, help="of users, worlds, sampling and training")
+    parser.add_argument("--seed", type=int, default=2026, help="of users, worlds, sampling and training")
     parser.add_argument("--control", choices=[SHUFFLED], help="also train on shuffled rewards, which must not help")
     parser.add_argument("--quick", action="store_true", help="a small run that shows only that every part works")
     return parser.parse_args()
