@@ -213,9 +213,11 @@ def service_name_of(resource: Source) -> str | None:
 
 def _identity(source: Source, *keys: str) -> str | None:
     """The first name or id among the keys; a mark of redaction is none, or all that are hidden would be one."""
-    return next(
-        (word for key in keys if (word := as_word(source.get(key))) is not None and not is_redacted(word)), None
-    )
+    for key in keys:
+        value = source.get(key)
+        if value is not None and (word := as_word(value)) is not None and not is_redacted(word):
+            return word
+    return None
 
 
 def _conversation(source: Source) -> str | None:

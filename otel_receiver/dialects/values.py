@@ -71,8 +71,8 @@ def as_items(value: object) -> tuple[object, ...] | None:
 def first_word(source: Mapping[str, object], *keys: str) -> str | None:
     """The first non-empty string among the keys."""
     for key in keys:
-        word = as_word(source.get(key))
-        if word is not None:
+        value = source.get(key)  # mostly not there: asked before anything is called
+        if value is not None and (word := as_word(value)) is not None:
             return word
     return None
 
