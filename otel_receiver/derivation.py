@@ -55,6 +55,9 @@ class Index(Protocol):
     def linked_traces(self, links: Collection[CallLink]) -> Collection[str]:
         """Other traces whose calls continue, or are continued by, these."""
 
+    def episodes_of(self, trace_ids: Collection[str]) -> Collection[frozenset[str]]:
+        """Stored episodes that touch these traces, each as the traces of all its steps."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Gathered:
@@ -166,15 +169,33 @@ class Deriver:
             room = self._config.component_traces_max
             if len(others) > room:
                 logger.warning("traces left apart found=%d limit=pipeline.component_traces_max=%d", len(others), room)
-            joined = {trace_id: Gathered() for trace_id in others[:room]}
-            seen.update(others)
-            lost = self._load(joined)
+            joined = self._loaded(set(others[:room]), seen)
+            seen.update(others, joined)
             new = []
-            for trace_id in joined.keys() - lost:
+            for trace_id in joined:
                 traces[trace_id] = joined[trace_id]
                 readings[trace_id] = self._readings(trace_id, joined[trace_id])
                 links[trace_id] = (*trace_links(readings[trace_id]), *_record_links(trace_id, joined[trace_id]))
                 new.extend(links[trace_id])
+
+    def _loaded(self, chosen: set[str], seen: Collection[str]) -> dict[str, Gathered]:
+        """The chosen traces with those that share a stored episode with them, as far as the log still has them whole.
+
+        What is derived replaces the stored episodes of its traces, so an episode is read again with all its traces or
+        stays as it is.
+        """
+        episodes = self._index.episodes_of(chosen)
+        wanted, new = set(chosen), frozenset().union(*episodes) - chosen - set(seen)
+        while new:
+            wanted |= new
+            more = self._index.episodes_of(new)
+            episodes = (*episodes, *more)
+            new = frozenset().union(*more) - wanted - set(seen)
+        joined = {trace_id: Gathered() for trace_id in sorted(wanted)}
+        lost = self._load(joined)
+        while broken := {trace_id for episode in episodes if episode & lost for trace_id in episode} - lost:
+            lost |= broken
+        return {trace_id: trace for trace_id, trace in joined.items() if trace_id not in lost}
 
     def _load(self, traces: Mapping[str, Gathered]) -> set[str]:
         """Add to each trace what the log still holds of it from before; the traces that cannot be had whole."""

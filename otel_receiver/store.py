@@ -77,6 +77,11 @@ class Store:
         with self._reading() as connection:
             return store_read.positions_of(connection, trace_ids) if connection and trace_ids else {}
 
+    def episodes_of(self, trace_ids: Collection[str]) -> tuple[frozenset[str], ...]:
+        """Stored episodes that touch these traces, each as the traces of all its steps."""
+        with self._reading() as connection:
+            return store_read.episodes_of(connection, trace_ids) if connection and trace_ids else ()
+
     def linked_traces(self, links: Collection[CallLink]) -> frozenset[str]:
         """Other traces whose calls these loose ends may continue, or be continued by."""
         with self._reading() as connection:

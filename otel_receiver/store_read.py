@@ -31,6 +31,15 @@ WHERE k.service_name IS NOT DISTINCT FROM wanted.service_name
   AND (k.conversation_id = wanted.conversation_id OR k.conversation_id IS NULL OR wanted.conversation_id IS NULL)
 """
 
+_EPISODES = f"""
+WITH mine AS (
+  SELECT DISTINCT s.episode_id, s.revision FROM wanted JOIN store.steps AS s ON s.trace_id = wanted.trace_id
+  WHERE {_VISIBLE.format("s")}
+)
+SELECT DISTINCT s.episode_id, s.trace_id
+FROM mine JOIN store.steps AS s ON s.episode_id = mine.episode_id AND s.revision = mine.revision
+"""  # noqa: S608 - the condition is ours
+
 _SENDERS = f"""
 WITH
   steps AS (
@@ -119,6 +128,14 @@ def linked_traces(connection: Connection, links: Collection[CallLink]) -> frozen
     earlier = query(connection, _LINKED.format(known="after_hash", wanted="before_hash"), wanted=wanted)
     later = query(connection, _LINKED.format(known="before_hash", wanted="after_hash"), wanted=wanted)
     return frozenset(str(row[0]) for row in (*earlier, *later)) - {link.trace_id for link in links}
+
+
+def episodes_of(connection: Connection, trace_ids: Collection[str]) -> tuple[frozenset[str], ...]:
+    """The visible episodes with steps in these traces, each as the traces of all its steps."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for episode_id, trace_id in query(connection, _EPISODES, wanted=texts(trace_id=sorted(trace_ids))):
+        found[str(episode_id)].add(str(trace_id))
+    return tuple(map(frozenset, found.values()))
 
 
 def status(connection: Connection, version: int) -> StoreStatus:

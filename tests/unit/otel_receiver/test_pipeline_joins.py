@@ -1,6 +1,8 @@
 """Records that belong together although they came apart: in shared requests, without ids, after a restart."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -49,6 +51,34 @@ def _root_of(number: int):
     request = agent_trace(number)
     del request.resource_spans[0].scope_spans[0].spans[1]
     return request
+
+
+PAYLOAD = Path(__file__).parents[2] / "golden" / "payloads" / "double.traces.pb"
+
+
+def repeated_run(number: int) -> ExportTraceServiceRequest:
+    """One run of two calls, each told by two spans in a trace of its own, as its agent asks it again and again."""
+    request = ExportTraceServiceRequest.FromString(PAYLOAD.read_bytes())
+    for span in (span for rs in request.resource_spans for scope in rs.scope_spans for span in scope.spans):
+        span.trace_id = span.trace_id[:-2] + number.to_bytes(2)
+        span.span_id = span.span_id[:-2] + number.to_bytes(2)
+        if span.parent_span_id:
+            span.parent_span_id = span.parent_span_id[:-2] + number.to_bytes(2)
+        span.start_time_unix_nano += number * 60 * SECOND
+        span.end_time_unix_nano += number * 60 * SECOND
+    return request
+
+
+def test_more_linked_traces_than_are_joined_lose_no_step(bench):
+    """Equal runs link to each other; where they are too many to be derived together, each keeps every step once."""
+    config = bench.parts.config
+    few = config.pipeline.model_copy(update={"component_traces_max": 3})
+    bench = replace(bench, parts=replace(bench.parts, config=config.model_copy(update={"pipeline": few})))
+    for number in range(1, 13):
+        bench.append(repeated_run(number), received_s=number * 600)
+        bench.run()
+    assert [(12, 24)] == bench.query("SELECT count(*), sum(num_steps) FROM episodes")
+    assert [(24,)] == bench.query("SELECT count(DISTINCT span_id) FROM decision_points")
 
 
 def streamed_call() -> ExportTraceServiceRequest:
