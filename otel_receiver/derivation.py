@@ -163,13 +163,15 @@ class Deriver:
     ) -> None:
         """Add the traces that the store says are linked, and those linked to them."""
         new = list(chain.from_iterable(links.values()))
+        stored = {trace_id for trace_id, trace in traces.items() if len(trace.new_spans) < len(trace.spans)}
         seen = set(traces)
         while new:
             others = sorted(set(self._index.linked_traces(new)) - seen)
             room = self._config.component_traces_max
             if len(others) > room:
                 logger.warning("traces left apart found=%d limit=pipeline.component_traces_max=%d", len(others), room)
-            joined = self._loaded(set(others[:room]), seen)
+            joined = self._loaded(set(others[:room]), stored, traces.keys())
+            stored = set()
             seen.update(others, joined)
             new = []
             for trace_id in joined:
@@ -178,19 +180,21 @@ class Deriver:
                 links[trace_id] = (*trace_links(readings[trace_id]), *_record_links(trace_id, joined[trace_id]))
                 new.extend(links[trace_id])
 
-    def _loaded(self, chosen: set[str], seen: Collection[str]) -> dict[str, Gathered]:
+    def _loaded(self, chosen: set[str], stored: set[str], held: Collection[str]) -> dict[str, Gathered]:
         """The chosen traces with those that share a stored episode with them, as far as the log still has them whole.
+
+        `stored` are due traces that were derived before, `held` all that are read already.
 
         What is derived replaces the stored episodes of its traces, so an episode is read again with all its traces or
         stays as it is.
         """
-        episodes = self._index.episodes_of(chosen)
-        wanted, new = set(chosen), frozenset().union(*episodes) - chosen - set(seen)
+        episodes = self._index.episodes_of(chosen | stored)
+        wanted, new = set(chosen), frozenset().union(*episodes) - chosen - set(held)
         while new:
             wanted |= new
             more = self._index.episodes_of(new)
             episodes = (*episodes, *more)
-            new = frozenset().union(*more) - wanted - set(seen)
+            new = frozenset().union(*more) - wanted - set(held)
         joined = {trace_id: Gathered() for trace_id in sorted(wanted)}
         lost = self._load(joined)
         while broken := {trace_id for episode in episodes if episode & lost for trace_id in episode} - lost:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from otel_receiver.dialects import autogen_chat, crewai
+from otel_receiver.dialects import autogen_chat, crewai, google_adk
 from otel_receiver.dialects.autogen_chat import with_thought
 from otel_receiver.dialects.base import AgentRun, Blob, Context, ModelCall, Reading, ToolExecution
 from otel_receiver.dialects.candidates import Carried, best, judged_by
 from otel_receiver.dialects.fields import Source, context_of, request_model_of
 from otel_receiver.dialects.genai_parts import INPUT, TOOLS, answer_carriers, prompt_carriers, sources
-from otel_receiver.dialects.google_adk import is_merged_tools
 from otel_receiver.dialects.haystack_messages import read_invocations
 from otel_receiver.dialects.indexed import IndexedList, read_all_indexed
 from otel_receiver.dialects.indexed_messages import indexed_answer, indexed_prompt
@@ -52,9 +51,6 @@ _AGENTS_SDK = ".openai_agents"
 """The instrumentation that names an agent by its graph node's id alone up to 1.4, and by the span's name before that;
 its root, an agent's span too, is named after the workflow."""
 _AGNO = ".agno"
-_ADK = "gcp.vertex.agent"
-"""Google ADK's own spans: since version 2 one span is given the messages of all calls of a run, one over another; the
-raw request and response alone are those of one call, the last."""
 _STREAM_EVENT = "First Token Stream Event"
 _NO_CALL_SUFFIXES = ("_prepare_chat_with_tools",)
 """LLM-kind spans of llama-index that prepare a call and make none."""
@@ -90,7 +86,7 @@ class OpenInference:
             return replace(reading, model_calls=tuple(_as_rewritten(call, span) for call in reading.model_calls))
         kind = (as_word(span.attributes.get(KIND)) or "").upper()
         reference, context = span_ref(span), _context(span)
-        if kind == "TOOL" and is_merged_tools(span):
+        if kind == "TOOL" and google_adk.is_merged_tools(span):
             return Reading(span=reference, context=context)
         if kind == "TOOL":
             execution = read_tool_execution(span, _plain_output(span.attributes))
@@ -159,7 +155,9 @@ def read_indexed_call(
     notes = Notes()
     is_rewritten = INPUT in attributes and not any(lists[key].entries for key in (INPUT_LIST, OUTPUT_LIST))
     is_rewritten = is_rewritten and not span.scope_name.endswith(_LLAMA_INDEX)
-    if span.scope_name == _ADK and raw.has_both:
+    if span.scope_name == google_adk.SCOPE and raw.has_both:
+        # Since version 2 one span is given the messages of all calls of a run, one over another; the raw request and
+        # response alone are those of one call, the last.
         lists |= {INPUT_LIST: IndexedList(), OUTPUT_LIST: IndexedList()}
     prompt = _prompt(lists[INPUT_LIST], places, raw, is_lossy=is_rewritten or bool(span.dropped_attributes_count))
     answer = _answer(lists[OUTPUT_LIST], places, raw, is_lossy=is_rewritten)

@@ -10,22 +10,10 @@ import anthropic
 from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
 
 from tests.golden.capture import model_server
+from tests.golden.capture.anthropic_tools import TOOLS, result_of
 from tests.golden.capture.log_sink import LogCapture
-from tests.golden.capture.openai_loop import SYSTEM, TOOL
+from tests.golden.capture.openai_loop import SYSTEM
 from tests.golden.capture.sink import Capture
-
-FUNCTION = TOOL["function"]
-TOOLS = [{"name": "get_weather", "description": FUNCTION["description"], "input_schema": FUNCTION["parameters"]}]
-
-
-def result_of(block: object) -> dict[str, object]:
-    """The tool's result as a content block."""
-    try:
-        content, failed = model_server.weather(**block.input), False
-    except ValueError as error:
-        content, failed = str(error), True
-    result = {"type": "tool_result", "tool_use_id": block.id, "content": content}
-    return {**result, "is_error": True} if failed else result
 
 
 def ask(client: anthropic.Anthropic, messages: list[dict[str, object]], *, stream: bool) -> list[object]:
