@@ -72,13 +72,22 @@ def repeated_run(number: int) -> ExportTraceServiceRequest:
 def test_more_linked_traces_than_are_joined_lose_no_step(bench):
     """Equal runs link to each other; where they are too many to be derived together, each keeps every step once."""
     config = bench.parts.config
-    few = config.pipeline.model_copy(update={"component_traces_max": 3})
+    few = config.pipeline.model_copy(update={"component_traces_max": 1})
     bench = replace(bench, parts=replace(bench.parts, config=config.model_copy(update={"pipeline": few})))
     for number in range(1, 13):
         bench.append(repeated_run(number), received_s=number * 600)
         bench.run()
     assert [(12, 24)] == bench.query("SELECT count(*), sum(num_steps) FROM episodes")
     assert [(24,)] == bench.query("SELECT count(DISTINCT span_id) FROM decision_points")
+    late = repeated_run(5)
+    for scope in (scope for rs in late.resource_spans for scope in rs.scope_spans):
+        del scope.spans[1:]
+        for span in scope.spans:
+            span.span_id, span.name = (99).to_bytes(8), "late"
+            span.ClearField("attributes")
+    bench.append(late, received_s=9000)
+    bench.run()
+    assert [(12, 24)] == bench.query("SELECT count(*), sum(num_steps) FROM episodes"), "a late span brings its episode"
 
 
 def streamed_call() -> ExportTraceServiceRequest:
